@@ -1,0 +1,56 @@
+// Builds dist/: the three bundles (cli, sentry, gofer) with esbuild and the C parts with plain cc.
+// Nothing is rebuilt that is newer than its sources.
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const dist = join(root, 'dist')
+mkdirSync(dist, { recursive: true })
+
+const CFLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror']
+const STUB_FLAGS = [
+  '-ffreestanding', '-nostdlib', '-static', '-fno-pic', '-no-pie', '-mcmodel=large', '-fno-stack-protector',
+  '-fcf-protection=none', '-mgeneral-regs-only', '-fno-asynchronous-unwind-tables', '-Wl,--build-id=none', '-Wl,-z,norelro',
+]
+/** output → sources (first is compiled) and extra flags. */
+const C_PARTS = [
+  { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC'] },
+  { out: 'launch', dir: 'native/launch', flags: ['-static'] },
+  { out: 'stub', dir: 'native/stub', flags: [...STUB_FLAGS, '-T', join(root, 'native/stub/stub.lds')] },
+]
+
+const newest = (paths) => Math.max(...paths.map((p) => statSync(p).mtimeMs))
+
+for (const { out, dir, flags } of C_PARTS) {
+  const abs = join(root, dir)
+  if (!existsSync(abs)) continue
+  const files = readdirSync(abs).map((f) => join(abs, f))
+  const sources = files.filter((f) => /\.[cS]$/.test(f))
+  const target = join(dist, out)
+  if (sources.length === 0) continue
+  if (existsSync(target) && statSync(target).mtimeMs > newest([...files, fileURLToPath(import.meta.url)])) continue
+  execFileSync('cc', [...CFLAGS, ...flags, '-I', join(root, 'native'), '-o', `${target}.tmp`, ...sources], { stdio: 'inherit' })
+  execFileSync('mv', [`${target}.tmp`, target])
+}
+
+const ENTRIES = { cli: 'runsc-cli/main.ts', sentry: 'syscalls/main.ts', gofer: 'gofer/main.ts' }
+for (const [name, entry] of Object.entries(ENTRIES)) {
+  if (!existsSync(join(root, entry))) continue
+  await build({
+    entryPoints: [join(root, entry)],
+    outfile: join(dist, `${name}.cjs`),
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node26',
+    external: ['koffi', '*.node'],
+    minifyWhitespace: false,
+    minifySyntax: true,
+    sourcemap: false,
+    define: { 'import.meta.url': '"file:///dist"' },
+    logLevel: 'warning',
+  })
+}
