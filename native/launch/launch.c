@@ -1,0 +1,351 @@
+/*
+ * launch: prepares a process before Node starts in it. unshare(2), setns(2), the signal mask that threads inherit and
+ * close_range(2) belong to a single-threaded process, which Node never is. It never forks: the pid that was spawned is
+ * the pid that ends up running PROGRAM.
+ *
+ * usage: launch [OPTION...] [--] PROGRAM [ARG...]        (PROGRAM is a path; PATH is not searched)
+ *
+ *   --cgroup DIR            join: write own pid to DIR/cgroup.procs (repeat: one per v1 hierarchy)
+ *   --netns PATH            enter an existing network namespace (a file such as /proc/PID/ns/net)
+ *   --ipcns PATH  --utsns PATH                     the same for these
+ *   --ns LIST               new namespaces, comma separated: mnt,ipc,uts,net,cgroup
+ *                           (pid and user are refused: a thread cannot be created across pid namespaces)
+ *   --propagation KIND      of the new mount namespace: private (default) or slave, recursively from /
+ *   --loopback              bring up `lo` in the network namespace that is then current
+ *   --keep-fd N[-M]         keep these descriptors (repeat). All others above 2 are closed, always; kept ones lose
+ *                           FD_CLOEXEC
+ *   --setsid                new session
+ *   --pdeathsig N           signal when the spawner's thread dies; exits at once if it is gone already
+ *   --block-sigchld         SIGCHLD blocked in all threads to come (for a signalfd)
+ *   --default-signals       undo SIG_IGN and an inherited mask before anything else
+ *   --oom-score-adj N       /proc/self/oom_score_adj
+ *   --nofile N              RLIMIT_NOFILE, soft and hard; less where the host does not allow as much
+ *   --no-core               RLIMIT_CORE 0
+ *   --bounding-caps HEX     drop every other capability from the bounding set (root keeps just these through exec)
+ *   --no-new-privs
+ *   --chdir DIR  --umask OCTAL  --argv0 NAME
+ *   --clear-env  --env K=V  environment of PROGRAM (env may repeat; a later one wins)
+ *
+ * Exit codes, each with one line "launch: ..." on stderr: 125 usage, 126 a step failed, 127 PROGRAM cannot be run.
+ * The steps happen in a fixed order, whatever the order of the options: signals, descriptors, cgroups, oom score,
+ * limits, session, namespaces, capabilities, environment, exec. Paths are opened before namespaces change.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 125, EXIT_STEP = 126, EXIT_EXEC = 127, MAX_LIST = 64 };
+
+struct plan {
+	const char *cgroups[MAX_LIST];
+	int cgroup_count;
+	const char *env[MAX_LIST];
+	int env_count;
+	int keep[MAX_LIST][2];
+	int keep_count;
+	const char *join_path[3];
+	int unshare_flags;
+	bool slave, loopback, setsid, block_sigchld, default_signals, no_core, no_new_privs, clear_env;
+	bool limit_caps;
+	unsigned long long caps;
+	int pdeathsig;
+	const char *oom_score_adj;
+	long nofile;
+	const char *chdir;
+	int umask;
+	const char *argv0;
+};
+
+static const struct {
+	const char *option;
+	int flag;
+} JOINABLE[3] = { { "--netns", CLONE_NEWNET }, { "--ipcns", CLONE_NEWIPC }, { "--utsns", CLONE_NEWUTS } };
+
+static void __attribute__((noreturn, format(printf, 2, 3))) die(int code, const char *format, ...)
+{
+	char line[1024];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(line, sizeof line, format, ap);
+	va_end(ap);
+	dprintf(2, "launch: %s\n", line);
+	_exit(code);
+}
+
+#define fail(what, ...) die(EXIT_STEP, what ": %s", ##__VA_ARGS__, strerror(errno))
+
+static long number(const char *option, const char *s, int base, long max)
+{
+	char *end;
+
+	errno = 0;
+	long n = strtol(s, &end, base);
+	if (errno || end == s || *end || n > max || n < -max)
+		die(EXIT_USAGE, "%s: not a valid number: %s", option, s);
+	return n;
+}
+
+static void push(const char **list, int *count, const char *option, const char *value)
+{
+	if (*count == MAX_LIST)
+		die(EXIT_USAGE, "%s: given too often", option);
+	list[(*count)++] = value;
+}
+
+static int parse_namespaces(const char *list)
+{
+	static const struct {
+		const char *name;
+		int flag;
+	} names[] = { { "mnt", CLONE_NEWNS },  { "ipc", CLONE_NEWIPC },       { "uts", CLONE_NEWUTS },
+		      { "net", CLONE_NEWNET }, { "cgroup", CLONE_NEWCGROUP } };
+	int flags = 0;
+
+	while (*list) {
+		size_t len = strcspn(list, ",");
+		size_t i = 0;
+		while (i < 5 && (strlen(names[i].name) != len || strncmp(names[i].name, list, len)))
+			i++;
+		if (i == 5)
+			die(EXIT_USAGE, "--ns: unknown namespace: %.*s", (int)len, list);
+		flags |= names[i].flag;
+		list += len + (list[len] == ',');
+	}
+	return flags;
+}
+
+static void parse_keep(struct plan *p, char *range)
+{
+	if (p->keep_count == MAX_LIST)
+		die(EXIT_USAGE, "--keep-fd: given too often");
+	char *dash = strchr(range, '-');
+	if (dash)
+		*dash = 0;
+	int first = number("--keep-fd", range, 10, INT_MAX - 1);
+	int last = dash ? number("--keep-fd", dash + 1, 10, INT_MAX - 1) : first;
+	if (first < 0 || last < first)
+		die(EXIT_USAGE, "--keep-fd: bad range");
+	p->keep[p->keep_count][0] = first;
+	p->keep[p->keep_count++][1] = last;
+}
+
+/* Returns the index of PROGRAM in argv. */
+static int parse(struct plan *p, int argc, char **argv)
+{
+	int i = 1;
+
+	for (; i < argc && !strncmp(argv[i], "--", 2); i++) {
+		const char *o = argv[i];
+#define IS(name) (!strcmp(o, name))
+		if (IS("--"))
+			return i + 1;
+		if (IS("--loopback")) p->loopback = true;
+		else if (IS("--setsid")) p->setsid = true;
+		else if (IS("--block-sigchld")) p->block_sigchld = true;
+		else if (IS("--default-signals")) p->default_signals = true;
+		else if (IS("--no-core")) p->no_core = true;
+		else if (IS("--no-new-privs")) p->no_new_privs = true;
+		else if (IS("--clear-env")) p->clear_env = true;
+		else {
+			if (i + 1 == argc)
+				die(EXIT_USAGE, "%s: unknown, or its value is missing", o);
+			char *v = argv[++i];
+			int join = 0;
+			while (join < 3 && !IS(JOINABLE[join].option))
+				join++;
+			if (join < 3) p->join_path[join] = v;
+			else if (IS("--cgroup")) push(p->cgroups, &p->cgroup_count, o, v);
+			else if (IS("--env")) push(p->env, &p->env_count, o, v);
+			else if (IS("--ns")) p->unshare_flags |= parse_namespaces(v);
+			else if (IS("--keep-fd")) parse_keep(p, v);
+			else if (IS("--pdeathsig")) p->pdeathsig = number(o, v, 10, 64);
+			else if (IS("--oom-score-adj")) number(o, v, 10, 1000), p->oom_score_adj = v;
+			else if (IS("--nofile")) p->nofile = number(o, v, 10, INT_MAX);
+			else if (IS("--chdir")) p->chdir = v;
+			else if (IS("--umask")) p->umask = number(o, v, 8, 0777);
+			else if (IS("--argv0")) p->argv0 = v;
+			else if (IS("--bounding-caps")) p->limit_caps = true, p->caps = strtoull(v, NULL, 16);
+			else if (IS("--propagation") && !strcmp(v, "slave")) p->slave = true;
+			else if (IS("--propagation") && !strcmp(v, "private")) p->slave = false;
+			else die(EXIT_USAGE, "unknown option: %s %s", o, v);
+		}
+#undef IS
+	}
+	return i;
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		fail("cannot write %s to %s", text, path);
+	close(fd);
+}
+
+static void reset_signals(const struct plan *p)
+{
+	sigset_t mask;
+
+	if (p->default_signals) {
+		for (int sig = 1; sig < NSIG; sig++)
+			signal(sig, SIG_DFL);
+		sigemptyset(&mask);
+		sigprocmask(SIG_SETMASK, &mask, NULL);
+	}
+	if (p->block_sigchld) {
+		/* An ignored SIGCHLD would never become pending. */
+		signal(SIGCHLD, SIG_DFL);
+		sigemptyset(&mask);
+		sigaddset(&mask, SIGCHLD);
+		sigprocmask(SIG_BLOCK, &mask, NULL);
+	}
+}
+
+static int by_first(const void *a, const void *b)
+{
+	return ((const int *)a)[0] - ((const int *)b)[0];
+}
+
+static void close_others(struct plan *p)
+{
+	unsigned int next = 3;
+
+	qsort(p->keep, p->keep_count, sizeof p->keep[0], by_first);
+	for (int i = 0; i < p->keep_count; i++) {
+		unsigned int first = p->keep[i][0], last = p->keep[i][1];
+		if (first > next && syscall(SYS_close_range, next, first - 1, 0))
+			fail("close_range");
+		if (last + 1 > next)
+			next = last + 1;
+		for (unsigned int fd = first; fd <= last; fd++)
+			if (fcntl(fd, F_SETFD, 0) < 0)
+				fail("--keep-fd %u", fd);
+	}
+	if (syscall(SYS_close_range, next, ~0U, 0))
+		fail("close_range");
+}
+
+static void set_limits(const struct plan *p)
+{
+	if (p->no_core && setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }))
+		fail("RLIMIT_CORE");
+	if (!p->nofile)
+		return;
+	struct rlimit want = { p->nofile, p->nofile }, have;
+	if (!setrlimit(RLIMIT_NOFILE, &want))
+		return;
+	/* Above fs.nr_open, or unprivileged: as much as there is. */
+	if (getrlimit(RLIMIT_NOFILE, &have))
+		fail("RLIMIT_NOFILE");
+	if (want.rlim_cur > have.rlim_max)
+		want.rlim_cur = have.rlim_max;
+	want.rlim_max = have.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &want))
+		fail("RLIMIT_NOFILE");
+}
+
+static void enter_namespaces(const struct plan *p)
+{
+	int join[3];
+
+	for (int i = 0; i < 3; i++) {
+		join[i] = p->join_path[i] ? open(p->join_path[i], O_RDONLY | O_CLOEXEC) : -1;
+		if (p->join_path[i] && join[i] < 0)
+			fail("cannot open namespace %s", p->join_path[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		if (join[i] < 0)
+			continue;
+		if (setns(join[i], JOINABLE[i].flag))
+			fail("cannot enter namespace %s", p->join_path[i]);
+		close(join[i]);
+	}
+	if (p->unshare_flags && unshare(p->unshare_flags))
+		fail("cannot create namespaces (flags %#x)", p->unshare_flags);
+	if ((p->unshare_flags & CLONE_NEWNS) && mount("", "/", NULL, MS_REC | (p->slave ? MS_SLAVE : MS_PRIVATE), NULL))
+		fail("cannot change the propagation of /");
+	if (p->loopback) {
+		struct ifreq lo = { .ifr_name = "lo" };
+		int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &lo))
+			fail("cannot find lo");
+		lo.ifr_flags |= IFF_UP | IFF_RUNNING;
+		if (ioctl(fd, SIOCSIFFLAGS, &lo))
+			fail("cannot bring up lo");
+		close(fd);
+	}
+}
+
+static void drop_privileges(const struct plan *p)
+{
+	if (p->limit_caps)
+		for (int cap = 0; cap < 64; cap++)
+			if (!(p->caps >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL)
+				fail("cannot drop capability %d", cap);
+	if (p->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		fail("no_new_privs");
+}
+
+int main(int argc, char **argv)
+{
+	struct plan p = { .umask = -1 };
+	int program = parse(&p, argc, argv);
+	pid_t spawner = getppid();
+
+	if (program >= argc)
+		die(EXIT_USAGE, "no program given");
+	reset_signals(&p);
+	close_others(&p);
+	for (int i = 0; i < p.cgroup_count; i++) {
+		char path[PATH_MAX];
+		if ((size_t)snprintf(path, sizeof path, "%s/cgroup.procs", p.cgroups[i]) >= sizeof path)
+			die(EXIT_USAGE, "--cgroup: path too long");
+		write_file(path, "0");
+	}
+	if (p.oom_score_adj)
+		write_file("/proc/self/oom_score_adj", p.oom_score_adj);
+	set_limits(&p);
+	if (p.setsid && setsid() < 0)
+		fail("setsid");
+	enter_namespaces(&p);
+	if (p.chdir && chdir(p.chdir))
+		fail("cannot change to %s", p.chdir);
+	if (p.umask >= 0)
+		umask(p.umask);
+	drop_privileges(&p);
+	if (p.clear_env)
+		clearenv();
+	for (int i = 0; i < p.env_count; i++)
+		if (!strchr(p.env[i], '=') || putenv((char *)p.env[i]))
+			die(EXIT_USAGE, "--env: not of the form NAME=VALUE: %s", p.env[i]);
+	if (p.pdeathsig) {
+		if (prctl(PR_SET_PDEATHSIG, p.pdeathsig, 0, 0, 0))
+			fail("pdeathsig");
+		if (getppid() != spawner)
+			die(EXIT_STEP, "the process that started this one is gone");
+	}
+	const char *path = argv[program];
+	if (p.argv0)
+		argv[program] = (char *)p.argv0;
+	execv(path, argv + program);
+	die(EXIT_EXEC, "cannot run %s: %s", path, strerror(errno));
+}
