@@ -1,0 +1,48 @@
+# Sourced by start.sh, test.sh and bench.sh: makes a fresh clone runnable and costs nothing the second time.
+# What it leaves behind: node_modules as the lock file says, cc, dist/ newer than every source, Node 26 first on PATH.
+# All messages go to stderr, so that the output of `npm start -- PROGRAM` is the program's alone.
+
+say() { echo "tssandbox: $*" >&2; }
+
+on_debian_as_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; }
+
+# Installs Debian packages; the lists are fetched only when an install fails without them.
+apt_install() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -y --no-install-recommends "$@" </dev/null >/dev/null 2>&1 && return 0
+  apt-get update </dev/null >/dev/null 2>&1
+  apt-get install -y --no-install-recommends "$@" </dev/null >&2
+}
+
+ensure_node_modules() {
+  if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+    say 'installing node_modules'
+    npm ci --no-audit --no-fund --loglevel=error </dev/null >&2 || return 1
+    touch node_modules/.package-lock.json
+  fi
+  PATH=$PWD/node_modules/.bin:$PATH
+  export PATH
+  # They slow every start of Node down, and npm, which needed them, is done.
+  unset NODE_OPTIONS NODE_EXTRA_CA_CERTS
+}
+
+ensure_cc() {
+  printf '#include <stdio.h>\n' | cc -E - >/dev/null 2>&1 && return 0
+  if on_debian_as_root; then
+    say 'installing a C compiler'
+    apt_install gcc libc6-dev && return 0
+  fi
+  say 'a C compiler is needed: install gcc and the C library headers (Debian: apt-get install gcc libc6-dev)'
+  return 1
+}
+
+ensure_built() {
+  [ -e dist/.built ] &&
+    [ -z "$(find runsc-cli sentry syscalls gofer native microvm scripts/build.mjs package-lock.json -newer dist/.built \
+      -type f ! -name '*.md' 2>/dev/null | head -n 1)" ] && return 0
+  say 'building'
+  mkdir -p dist && touch dist/.building # taken before the build: a source edited meanwhile is newer
+  node scripts/build.mjs </dev/null >&2 && mv dist/.building dist/.built
+}
+
+set_up() { ensure_node_modules && ensure_cc && ensure_built; }
