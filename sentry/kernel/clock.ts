@@ -1,0 +1,25 @@
+/**
+ * The host's clocks, which are the guest's too (the vDSO reads them natively).
+ */
+import { clockGettime } from '../../native/host.ts'
+
+export const CLOCK_REALTIME = 0
+export const CLOCK_MONOTONIC = 1
+
+const TS = new Uint32Array(4)
+const TWO32 = 0x1_0000_0000
+
+/** CLOCK_MONOTONIC in ns, exact below 104 days of uptime. */
+export function monotonicNs(): number {
+  clockGettime(CLOCK_MONOTONIC, TS)
+  return (TS[0]! + TS[1]! * TWO32) * 1e9 + TS[2]!
+}
+
+/** CLOCK_REALTIME; the result stays until the next call. */
+export const realtime = { sec: 0, nsec: 0 }
+export function readRealtime(): typeof realtime {
+  clockGettime(CLOCK_REALTIME, TS)
+  realtime.sec = TS[0]! + TS[1]! * TWO32
+  realtime.nsec = TS[2]!
+  return realtime
+}

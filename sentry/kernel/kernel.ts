@@ -1,0 +1,171 @@
+/**
+ * Kernel: the sandbox's one instance of everything global, and its event loop (DESIGN §3).
+ *
+ * The loop is synchronous: a trap is answered before the next is looked at. Order in one turn: ready tasks, then the
+ * next trap or host events, then due timers. Node's own loop never runs.
+ */
+import { ENOSYS } from '../abi/errno.ts'
+import { ORIG_RAX } from '../platform/amd64/registers.ts'
+import { type GuestThread, type Platform, TRAP_FAULT, TRAP_GONE, TRAP_SYSCALL } from '../platform/platform.ts'
+import { monotonicNs } from './clock.ts'
+import { threadGone } from './exit.ts'
+import { HostPoll } from './host-poll.ts'
+import { IdSpace } from './id-space.ts'
+import { deliverFault, returnToGuest } from './signal-delivery.ts'
+import { BLOCK, NO_RESULT, type SysRet } from './sysret.ts'
+import { BLOCKED, DEAD, READY, RUNNING, STOPPED, type Task, TRAPPED } from './task.ts'
+import { TimerQueue } from './timer-queue.ts'
+import { Uts } from './uts.ts'
+
+/** A system call handler by number; null = ENOSYS. */
+export type HandlerTable = readonly (((t: Task) => SysRet) | null)[]
+
+/** Sees each call before and after, for --strace. `ret` may be BLOCK. */
+export interface Tracer {
+  enter(t: Task): void
+  leave(t: Task, ret: SysRet): void
+}
+
+export class Kernel {
+  readonly platform: Platform
+  readonly handlers: HandlerTable
+  readonly timers = new TimerQueue()
+  readonly hostPoll: HostPoll
+  /** Tasks and thread groups by id. */
+  readonly ids: IdSpace = new IdSpace()
+  readonly uts = new Uts()
+  /** Tasks that were woken, in order. */
+  private readonly ready: Task[] = []
+  /** `pause`: guest code does not run; traps are answered, but nothing resumes. */
+  paused = false
+  private readonly held: Task[] = []
+  /** Set by the control server or the exit of init: run() returns it. −1 while running. */
+  exitCode = -1
+  tracer: Tracer | null = null
+  /** System calls answered. */
+  syscalls = 0
+  /** Called once per unimplemented call number. */
+  onUnimplemented: (nr: number) => void = () => {}
+  private readonly reported = new Set<number>()
+  /** Tasks allowed in the container; 0 = no limit. */
+  pidsLimit = 0
+  /** What the container thinks it has: 0 = the host's. */
+  memoryLimit = 0
+
+  constructor(platform: Platform, handlers: HandlerTable) {
+    this.platform = platform
+    this.handlers = handlers
+    this.hostPoll = new HostPoll(platform)
+  }
+
+  /** Monotonic ns. */
+  now(): number {
+    return monotonicNs()
+  }
+
+  /** Makes a blocked task ready to run its handler again. Harmless in any other state. */
+  wake(t: Task): void {
+    if (t.state !== BLOCKED) return
+    t.state = READY
+    this.ready.push(t)
+  }
+
+  /** Runs until {@link exitCode} is set. */
+  run(): number {
+    while (this.exitCode < 0) {
+      for (let i = 0; i < this.ready.length; i++) {
+        const t = this.ready[i]!
+        if (t.state === READY) this.retry(t)
+      }
+      this.ready.length = 0
+      if (this.exitCode >= 0) break
+      const next = this.timers.next
+      const timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
+      const thread = this.platform.wait(this.ready.length > 0 ? 0 : timeout)
+      if (thread !== null) this.onTrap(thread)
+      if (this.platform.hostEventCount > 0) this.hostPoll.dispatch()
+      if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
+    }
+    return this.exitCode
+  }
+
+  private onTrap(thread: GuestThread): void {
+    const t = thread.owner as Task | null
+    if (t === null || t.state === DEAD) return
+    t.state = TRAPPED
+    if (thread.trap === TRAP_SYSCALL) {
+      t.sysno = thread.regs[ORIG_RAX]! | 0
+      t.progress = 0
+      t.deadline = Number.NaN
+      t.sysState = null
+      this.syscalls++
+      if (this.tracer !== null) this.tracer.enter(t)
+      this.dispatch(t)
+    } else if (thread.trap === TRAP_FAULT) {
+      deliverFault(t)
+      this.resume(t, 0, false)
+    } else if (thread.trap === TRAP_GONE) {
+      threadGone(t)
+    } else {
+      this.resume(t, 0, false)
+    }
+  }
+
+  private retry(t: Task): void {
+    t.state = TRAPPED
+    t.endWait()
+    if (t.heapIndex >= 0) this.timers.remove(t)
+    this.dispatch(t)
+  }
+
+  /** Runs the handler of the call in progress and acts on its result. */
+  private dispatch(t: Task): void {
+    const nr = t.sysno
+    const handler = nr >= 0 && nr < this.handlers.length ? this.handlers[nr]! : null
+    const ret = handler === null ? this.unimplemented(nr) : handler(t)
+    if (this.tracer !== null) this.tracer.leave(t, ret)
+    if (ret === BLOCK) {
+      if (t.state !== TRAPPED) return
+      t.state = BLOCKED
+      if (t.signalPending) this.wake(t)
+      else if (t.deadline < Number.POSITIVE_INFINITY) this.timers.add(t, t.deadline)
+      return
+    }
+    if (t.state === DEAD) return
+    this.resume(t, ret === NO_RESULT ? 0 : ret, ret !== NO_RESULT)
+  }
+
+  private unimplemented(nr: number): SysRet {
+    if (!this.reported.has(nr)) {
+      this.reported.add(nr)
+      this.onUnimplemented(nr)
+    }
+    return -ENOSYS
+  }
+
+  /**
+   * Sends a trapped task back to guest code, through its pending signals. `ret` is the call's result where `inSyscall`.
+   */
+  resume(t: Task, ret: SysRet, inSyscall: boolean): void {
+    if (!returnToGuest(t, ret, inSyscall)) return
+    if (this.paused) {
+      this.held.push(t)
+      return
+    }
+    t.state = RUNNING
+    t.thread.resume()
+  }
+
+  /** `pause`: interrupts everything that runs. */
+  pause(): void {
+    this.paused = true
+    for (const t of this.ids.tasks()) if (t.state === RUNNING) t.thread.interrupt()
+  }
+  unpause(): void {
+    this.paused = false
+    for (const t of this.held.splice(0)) {
+      if (t.state === DEAD || t.state === STOPPED) continue
+      this.resume(t, 0, false)
+    }
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Signal state of a thread and of a thread group (Linux: sighand_struct, sigpending). Data only; kernel/signal.ts
+ * holds the rules.
+ */
+import { SigSet } from './sigset.ts'
+
+export const NSIG = 64
+export const SIG_DFL = 0
+export const SIG_IGN = 1
+
+/** struct kernel_sigaction. Handler and restorer are guest addresses. */
+export interface SigAction {
+  handler: number
+  flags: number
+  restorer: number
+  maskLo: number
+  maskHi: number
+}
+
+/** siginfo_t, as the sentry keeps it; kernel/siginfo.ts encodes it. */
+export interface SigInfo {
+  signo: number
+  errno: number
+  code: number
+  /** kill, queue, child. */
+  pid: number
+  uid: number
+  /** child: wait status; timers: overrun; poll: band. */
+  status: number
+  /** sigval as (lo, hi). */
+  valueLo: number
+  valueHi: number
+  /** faults. */
+  addr: number
+  /** posix timers: id; poll: fd. */
+  id: number
+  utime: number
+  stime: number
+  /** Raw 128 bytes for rt_sigqueueinfo with other codes; null otherwise. */
+  raw: Uint8Array | null
+  /** Who queued it: a POSIX timer re-arms when its signal is taken. */
+  source: object | null
+}
+
+/** Queued signals: standard ones at most once, real-time ones in order. */
+export class PendingSignals {
+  readonly set = new SigSet()
+  readonly queue: SigInfo[] = []
+}
+
+export class GroupSignals {
+  /** Index = signal number; shared by reference under CLONE_SIGHAND. */
+  actions: SigAction[]
+  readonly pending = new PendingSignals()
+  /** Group stop (SIGSTOP and friends): in effect, the signal, and what wait4 has not seen yet. */
+  stopped = false
+  stopSignal = 0
+  /** WSTOPPED / WCONTINUED notices that a parent can still collect. */
+  stopReport = 0
+  continueReport = false
+
+  constructor(actions: SigAction[]) {
+    this.actions = actions
+  }
+}
+
+export function defaultActions(): SigAction[] {
+  const actions: SigAction[] = []
+  for (let i = 0; i <= NSIG; i++) actions.push({ handler: SIG_DFL, flags: 0, restorer: 0, maskLo: 0, maskHi: 0 })
+  return actions
+}
+
+/** Per thread. */
+export class TaskSignals {
+  readonly blocked = new SigSet()
+  readonly pending = new PendingSignals()
+  /** The mask to restore after sigsuspend, ppoll, pselect, epoll_pwait; valid if `hasSavedMask`. */
+  readonly savedMask = new SigSet()
+  hasSavedMask = false
+  /** sigaltstack(2). */
+  altSp = 0
+  altSize = 0
+  /** SS_DISABLE = 2, SS_AUTODISARM = 1 << 31. */
+  altFlags = 2
+}

@@ -1,0 +1,229 @@
+/**
+ * Task: a thread of the guest (Linux: struct task_struct).
+ *
+ * States: RUNNING (its GuestThread runs guest code), TRAPPED (the kernel is handling its trap), BLOCKED (inside a system
+ * call that returned BLOCK), READY (woken, in the run queue), STOPPED (job control), DEAD. A blocked task is nothing but
+ * its arguments: when woken, its handler runs again from the top (DESIGN §3).
+ */
+import { EFAULT, ENAMETOOLONG } from '../abi/errno.ts'
+import { UserIovIter, type UserMemory } from '../mm/iov-iter.ts'
+import type { MemoryManager } from '../mm/memory-manager.ts'
+import { ARG } from '../platform/amd64/registers.ts'
+import type { GuestThread } from '../platform/platform.ts'
+import type { FdTable } from '../vfs/fd-table.ts'
+import type { FsContext } from '../vfs/fs-context.ts'
+import type { Credentials } from './credentials.ts'
+import type { Kernel } from './kernel.ts'
+import { TaskSignals } from './signal-state.ts'
+import { BLOCK, type SysRet } from './sysret.ts'
+import type { ThreadGroup } from './thread-group.ts'
+import type { TimerEntry } from './timer-queue.ts'
+import { Waiter, type WaitQueue, type Wakeable } from './wait-queue.ts'
+
+export const RUNNING = 0
+export const TRAPPED = 1
+export const BLOCKED = 2
+export const READY = 3
+export const STOPPED = 4
+export const DEAD = 5
+
+const TWO32 = 0x1_0000_0000
+/** No deadline. */
+export const NEVER = Number.POSITIVE_INFINITY
+
+const STRING_CHUNK = new Uint8Array(4096)
+const STRING_TEXT = Buffer.from(STRING_CHUNK.buffer)
+const WORD = new Uint8Array(8)
+const WORD_VIEW = new DataView(WORD.buffer)
+
+export class Task implements Wakeable, TimerEntry, UserMemory {
+  readonly kernel: Kernel
+  readonly tid: number
+  group: ThreadGroup
+  mm: MemoryManager
+  fds: FdTable
+  fs: FsContext
+  creds: Credentials
+  /** The host thread, and its registers (shorthand). Replaced by execve. */
+  thread: GuestThread
+  regs: Uint32Array
+  readonly signals = new TaskSignals()
+  state = TRAPPED
+  /** comm of /proc, at most 15 bytes. */
+  name = ''
+  /** set_tid_address(2), set_robust_list(2). Guest addresses; 0 = none. */
+  clearChildTid = 0
+  robustList = 0
+  /** prctl(PR_SET_PDEATHSIG). */
+  parentDeathSignal = 0
+  keepCaps = false
+
+  // ---- the system call in progress ---------------------------------------------------------------------------------
+  sysno = -1
+  /** Bytes or items already transferred by a call that blocks in the middle. Zero at the start of each call. */
+  progress = 0
+  /** Absolute monotonic ns until which the call waits, NaN until the handler set it. See {@link deadlineIn}. */
+  deadline = Number.NaN
+  /** Anything else a handler keeps across its retries. Null at the start of each call. */
+  sysState: object | null = null
+  /** Registered waiters; only the first `waiting` are on queues. */
+  private readonly waiters: Waiter[] = []
+  private waiting = 0
+  /** TimerEntry: the deadline in the kernel's timer queue while blocked. */
+  heapIndex = -1
+  expires = 0
+  /** For restart_syscall: a call to run instead (see ERESTART_RESTARTBLOCK); its deadline stays in `deadline`. */
+  restartSysno = -1
+  /** For the buffers of the call in progress; see readv and friends. */
+  readonly iter: UserIovIter
+
+  constructor(
+    kernel: Kernel,
+    tid: number,
+    group: ThreadGroup | null,
+    mm: MemoryManager,
+    fds: FdTable,
+    fs: FsContext,
+    creds: Credentials,
+    thread: GuestThread,
+  ) {
+    this.kernel = kernel
+    this.tid = tid
+    this.group = group as ThreadGroup
+    this.mm = mm
+    this.fds = fds
+    this.fs = fs
+    this.creds = creds
+    this.thread = thread
+    this.regs = thread.regs
+    thread.owner = this
+    this.iter = new UserIovIter(this)
+  }
+
+  // ---- arguments ---------------------------------------------------------------------------------------------------
+  argI32(i: number): number {
+    return this.regs[ARG[i]!]! | 0
+  }
+  argU32(i: number): number {
+    return this.regs[ARG[i]!]!
+  }
+  /** A 64-bit unsigned argument (pointer, size_t) as a double; exact below 2^53. */
+  argPtr(i: number): number {
+    const at = ARG[i]!
+    return this.regs[at]! + this.regs[at + 1]! * TWO32
+  }
+  /** A 64-bit signed argument (loff_t, long) as a double. */
+  argI64(i: number): number {
+    const at = ARG[i]!
+    return this.regs[at]! + (this.regs[at + 1]! | 0) * TWO32
+  }
+
+  // ---- guest memory ------------------------------------------------------------------------------------------------
+  copyIn(addr: number, dst: Uint8Array, at: number, len: number): number {
+    return this.mm.copyIn(addr, dst, at, len)
+  }
+  copyOut(addr: number, src: Uint8Array, at: number, len: number): number {
+    return this.mm.copyOut(addr, src, at, len)
+  }
+  /** All of `dst` or −EFAULT. */
+  readBytes(addr: number, dst: Uint8Array, len: number = dst.length): number {
+    return this.mm.copyIn(addr, dst, 0, len) === len ? 0 : -EFAULT
+  }
+  /** All of `src` or −EFAULT. */
+  writeBytes(addr: number, src: Uint8Array, len: number = src.length): number {
+    return this.mm.copyOut(addr, src, 0, len) === len ? 0 : -EFAULT
+  }
+  /** A u32, or −EFAULT. */
+  readU32(addr: number): number {
+    return this.mm.copyIn(addr, WORD, 0, 4) === 4 ? WORD_VIEW.getUint32(0, true) : -EFAULT
+  }
+  /** A u64 as a double, or −EFAULT. */
+  readU64(addr: number): number {
+    if (this.mm.copyIn(addr, WORD, 0, 8) !== 8) return -EFAULT
+    return WORD_VIEW.getUint32(0, true) + WORD_VIEW.getUint32(4, true) * TWO32
+  }
+  writeU32(addr: number, value: number): number {
+    WORD_VIEW.setUint32(0, value >>> 0, true)
+    return this.mm.copyOut(addr, WORD, 0, 4) === 4 ? 0 : -EFAULT
+  }
+  writeU64(addr: number, value: number): number {
+    WORD_VIEW.setUint32(0, value >>> 0, true)
+    WORD_VIEW.setUint32(4, Math.floor(value / TWO32) >>> 0, true)
+    return this.mm.copyOut(addr, WORD, 0, 8) === 8 ? 0 : -EFAULT
+  }
+  /** A NUL-terminated byte string shorter than `max` bytes, or −EFAULT, or −ENAMETOOLONG. */
+  readString(addr: number, max: number): string | number {
+    let text = ''
+    let at = addr
+    while (text.length < max) {
+      // Up to the end of the page, so that a string at the end of a mapping is not a fault.
+      const want = Math.min(4096 - (at % 4096), max - text.length)
+      const got = this.mm.copyIn(at, STRING_CHUNK, 0, want)
+      if (got === 0) return -EFAULT
+      const end = STRING_CHUNK.indexOf(0)
+      if (end >= 0 && end < got) return text + STRING_TEXT.latin1Slice(0, end)
+      if (got < want) return -EFAULT
+      text += STRING_TEXT.latin1Slice(0, got)
+      at += got
+    }
+    return -ENAMETOOLONG
+  }
+  /** A path argument: PATH_MAX includes the NUL. */
+  readPath(addr: number): string | number {
+    return this.readString(addr, 4096)
+  }
+
+  // ---- waiting -----------------------------------------------------------------------------------------------------
+  /**
+   * Is there a signal that ends an interruptible wait? kernel/signal.ts keeps this flag true exactly while an unblocked,
+   * unignored signal (or a stop, or a kill) is pending.
+   */
+  signalPending = false
+
+  /**
+   * Sets the call's deadline on its first run, relative to now; later runs keep it. `ns` may be Infinity.
+   */
+  deadlineIn(ns: number): void {
+    if (Number.isNaN(this.deadline)) this.deadline = this.kernel.now() + ns
+  }
+  /** Whether the call has a deadline that is over. */
+  get timedOut(): boolean {
+    return this.deadline <= this.kernel.now()
+  }
+
+  /**
+   * Waits for `events` on `queue` (null: only for the deadline or a signal). Usage: `return t.waitOn(q, EPOLLIN,
+   * ERESTARTSYS)`. Returns BLOCK, or −restart at once when a signal is pending: `restart` is what Linux's wait loop
+   * returns there (ERESTARTSYS, ERESTARTNOHAND, EINTR, …).
+   */
+  waitOn(queue: WaitQueue | null, events: number, restart: number): SysRet {
+    if (this.signalPending) {
+      this.endWait()
+      return -restart
+    }
+    if (queue !== null) this.addWait(queue, events)
+    return BLOCK
+  }
+
+  /** Joins one more queue before a handler returns BLOCK (poll, select, wait for several things). */
+  addWait(queue: WaitQueue, events: number): void {
+    if (this.waiting === this.waiters.length) this.waiters.push(new Waiter(this))
+    queue.add(this.waiters[this.waiting++]!, events)
+  }
+
+  /** Leaves all queues. The dispatcher calls it before each retry. */
+  endWait(): void {
+    for (let i = 0; i < this.waiting; i++) this.waiters[i]!.remove()
+    this.waiting = 0
+  }
+
+  /** TimerEntry: the deadline of a blocked call is over. */
+  expired(): void {
+    this.kernel.wake(this)
+  }
+
+  /** Wakeable: makes a blocked task ready. */
+  notify(_waiter: Waiter, _events: number): void {
+    this.kernel.wake(this)
+  }
+}

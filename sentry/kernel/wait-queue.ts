@@ -1,0 +1,75 @@
+/**
+ * Wait queue: who wants to know that an object changed state (Linux: wait_queue_head_t).
+ *
+ * Waiters are intrusive doubly-linked nodes, so that adding and removing never allocates. A waiter is on at most one
+ * queue at a time. wake() may be called from anywhere; `notify` must not block and must not throw, and may remove any
+ * waiter, also itself.
+ */
+
+/** Something that can be notified by a queue. */
+export interface Wakeable {
+  /** `events` is an EPOLL* mask of what became ready. */
+  notify(waiter: Waiter, events: number): void
+}
+
+export class Waiter {
+  readonly target: Wakeable
+  queue: WaitQueue | null = null
+  /** EPOLL* events of interest; EPOLLERR and EPOLLHUP are always reported. */
+  mask = 0
+  prev: Waiter | null = null
+  next: Waiter | null = null
+
+  constructor(target: Wakeable) {
+    this.target = target
+  }
+
+  /** Leaves its queue, if on one. */
+  remove(): void {
+    const queue = this.queue
+    if (queue === null) return
+    if (this.prev !== null) this.prev.next = this.next
+    else queue.head = this.next
+    if (this.next !== null) this.next.prev = this.prev
+    else queue.tail = this.prev
+    this.queue = null
+    this.prev = null
+    this.next = null
+  }
+}
+
+const EPOLLERR_HUP = 0x18
+
+export class WaitQueue {
+  head: Waiter | null = null
+  tail: Waiter | null = null
+
+  /** Adds a waiter that is on no queue. */
+  add(waiter: Waiter, mask: number): void {
+    waiter.mask = mask | EPOLLERR_HUP
+    waiter.queue = this
+    waiter.prev = this.tail
+    waiter.next = null
+    if (this.tail !== null) this.tail.next = waiter
+    else this.head = waiter
+    this.tail = waiter
+  }
+
+  get empty(): boolean {
+    return this.head === null
+  }
+
+  /** Notifies every waiter interested in `events` that was queued when the wake began. */
+  wake(events: number): void {
+    let waiter = this.head
+    const last = this.tail
+    while (waiter !== null) {
+      const next: Waiter | null = waiter.next
+      const isLast = waiter === last
+      if ((waiter.mask & events) !== 0) waiter.target.notify(waiter, events)
+      if (isLast) return
+      waiter = next
+      if (waiter !== null && waiter.queue !== this) return // the list changed under us: those left were re-queued
+    }
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * The platform interface (DESIGN §5): how guest code runs and traps. The kernel above never knows which platform is
+ * under it.
+ *
+ * A GuestThread is either running guest code or stopped in a trap. While stopped, `regs` are the guest's registers; the
+ * kernel may change them and calls resume(). Memory operations run in a stopped thread of the address space.
+ */
+import type { MemoryOps } from './memory-ops.ts'
+
+export const TRAP_NONE = 0
+/** A system call: number in ORIG_RAX, arguments in their registers. */
+export const TRAP_SYSCALL = 1
+/** A synchronous exception: `signo`, `code`, `faultAddr`, `trapno`, `errorCode`. */
+export const TRAP_FAULT = 2
+/** Stopped because of interrupt(), or for no reason the kernel needs to know. */
+export const TRAP_INTERRUPT = 3
+/** The host thread is gone (killed from outside, or after exit()/kill()). */
+export const TRAP_GONE = 4
+
+export interface GuestThread {
+  /** See amd64/registers.ts. Valid while stopped. */
+  readonly regs: Uint32Array
+  readonly space: AddressSpace
+  readonly hostTid: number
+  /** TRAP_* of the last stop, and its details for a fault. */
+  trap: number
+  signo: number
+  code: number
+  faultAddr: number
+  trapno: number
+  errorCode: number
+  /** The kernel's Task that runs on this thread. */
+  owner: object | null
+
+  /** Continues guest code with `regs`. Preconditions: stopped. */
+  resume(): void
+  /** Makes a running thread stop with TRAP_INTERRUPT soon. Harmless when stopped. */
+  interrupt(): void
+  /** Ends a stopped thread alone (not its process). Its TRAP_GONE is swallowed. */
+  exit(): void
+  /** FPU, SSE, AVX state in XSAVE layout (ptrace NT_X86_XSTATE). Returns the size, or −errno. Preconditions: stopped. */
+  readFpu(out: Uint8Array): number
+  writeFpu(state: Uint8Array, len: number): number
+  /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
+  futexWake(addr: number, count: number): void
+}
+
+export interface AddressSpace {
+  readonly hostPid: number
+  /** Copies between guest memory and a buffer; return the bytes copied before a fault. Page protections are obeyed. */
+  read(addr: number, dst: Uint8Array, at: number, len: number): number
+  write(addr: number, src: Uint8Array, at: number, len: number): number
+  /** Runs the operations in order in `thread` (stopped, of this space) until one fails. 0 or −errno. */
+  apply(thread: GuestThread, ops: MemoryOps): number
+  /** Copy-on-write copy for fork(2), with one stopped thread that has the registers of `parent` (stopped). */
+  fork(parent: GuestThread): GuestThread | number
+  /** One more thread, stopped, with the registers of `parent` (stopped). */
+  newThread(parent: GuestThread): GuestThread | number
+  /** Kills the host process with all its threads. */
+  kill(): void
+}
+
+export interface Platform {
+  readonly name: string
+  /** An empty address space (exec) with one stopped thread, or −errno. */
+  newAddressSpace(): GuestThread | number
+  /**
+   * Waits until a guest thread stopped or host fds became ready. `timeoutNs` < 0 waits for ever, 0 polls. Returns the
+   * stopped thread, or null when `hostEvents` > 0, the time is over, or a signal of the host came.
+   */
+  wait(timeoutNs: number): GuestThread | null
+  /** After wait(): number of ready host fds, and their epoll data. */
+  readonly hostEventCount: number
+  hostEventData(index: number): number
+  hostEventMask(index: number): number
+  /** epoll_ctl on the platform's epoll set. `data` < 2^31. 0 or −errno. */
+  watchHostFd(op: number, fd: number, events: number, data: number): number
+  /** End of the user's part of the address space; everything above belongs to the stub and the vDSO. */
+  readonly taskSize: number
+  readonly vdso: { start: number; size: number }
+  readonly vvar: { start: number; size: number }
+  shutdown(): void
+}

@@ -1,0 +1,53 @@
+/**
+ * Dentry: a name in a directory, cached (Linux: struct dentry). `inode === null` is a negative entry: the name is known
+ * not to exist.
+ *
+ * Invariants: a child is in `parent.children` under its `name` from d_add until it is unhashed (unlink, rmdir, rename,
+ * failed revalidation); an unhashed dentry stays usable by those who hold it (open files, cwd). `mounted` counts
+ * mounts on it, so that the walk looks into the mount table only where there is one.
+ */
+import type { Inode } from './inode.ts'
+import type { SuperBlock } from './super-block.ts'
+
+export class Dentry {
+  readonly sb: SuperBlock
+  parent: Dentry
+  name: string
+  inode: Inode | null
+  children: Map<string, Dentry> | null = null
+  /** Mounts on this dentry, in any namespace. */
+  mounted = 0
+  unhashed = false
+  /** Users other than the tree: open files, cwd, root, mounts. Negative or unused entries may be dropped when memory is short. */
+  refs = 0
+
+  constructor(sb: SuperBlock, parent: Dentry | null, name: string, inode: Inode | null) {
+    this.sb = sb
+    this.parent = parent ?? (this as unknown as Dentry)
+    this.name = name
+    this.inode = inode
+  }
+
+  get isRoot(): boolean {
+    return this.parent === this
+  }
+
+  child(name: string): Dentry | undefined {
+    return this.children === null ? undefined : this.children.get(name)
+  }
+
+  /** Enters a (positive or negative) child, replacing what the name held. */
+  add(name: string, inode: Inode | null): Dentry {
+    const dentry = new Dentry(this.sb, this, name, inode)
+    if (this.children === null) this.children = new Map()
+    this.children.set(name, dentry)
+    return dentry
+  }
+
+  /** Takes the dentry out of its parent; holders keep it. */
+  unhash(): void {
+    if (this.unhashed || this.isRoot) return
+    this.unhashed = true
+    if (this.parent.child(this.name) === this) this.parent.children!.delete(this.name)
+  }
+}

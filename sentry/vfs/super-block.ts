@@ -1,0 +1,39 @@
+/**
+ * A mounted file system instance (Linux: struct super_block). One may be mounted in many places.
+ */
+import type { Dentry } from './dentry.ts'
+import type { Inode, StatFs } from './inode.ts'
+
+let nextDev = 0x20
+
+export abstract class SuperBlock {
+  /** As in /proc/filesystems: 'tmpfs', 'proc', … */
+  abstract readonly type: string
+  /** Unnamed device number, as st_dev shows it. */
+  readonly dev: number = nextDev++
+  /** What /proc/mounts shows as the device. */
+  source = 'none'
+  /** Super block options for /proc/mounts, without the leading comma; '' if none. */
+  options = ''
+  readonly = false
+  abstract readonly root: Inode
+  /** Whether others (the host) may change names and attributes behind our back: cached dentries are revalidated. */
+  readonly shared: boolean = false
+
+  abstract statfs(out: StatFs): number
+
+  /** A hint before a walk of several uncached components below `dir`: fill the dentry cache in one round trip. */
+  prefetch(_dir: Dentry, _names: readonly string[]): void {}
+
+  /** Shared file systems: is the cached dentry still true? May update its inode's attributes. */
+  revalidate(_dentry: Dentry): boolean {
+    return true
+  }
+
+  sync(): number {
+    return 0
+  }
+
+  /** The last mount is gone. */
+  release(): void {}
+}
