@@ -114,10 +114,20 @@ export interface BootFds {
   gofer: number
   /** Listening control socket (stream); −1: none (`do`). */
   control: number
+  /**
+   * A connected control socket (stream) of the CLI that stays (`do`, foreground `run`), −1: none. When it hangs up the
+   * sandbox ends.
+   */
+  owner: number
   /** Takes one line, {@link ReadyMessage}, then is closed. */
   ready: number
-  /** A host terminal in raw mode that is the hardware behind the container's /dev/console; −1: none. */
+  /**
+   * A host terminal in raw mode that is the hardware behind the container's /dev/console; −1: none. Its size changes come
+   * as `resize` requests, from the CLI or from sentry/control/console-size.ts.
+   */
   console: number
+  /** The console is to be the sentry's controlling terminal, so that size changes reach it (detached with a terminal). */
+  controllingConsole: boolean
 }
 
 /** The one line on the ready pipe. End of file without a line: the sentry died. */

@@ -1,0 +1,123 @@
+/**
+ * The CLI's end of the control channel. Uses Node's event loop, so that signals and terminals are served while a reply is
+ * awaited. Replies come in the order of requests; use one client per `wait`.
+ */
+import { closeSync, constants, openSync } from 'node:fs'
+import { createConnection, type Socket } from 'node:net'
+import { basename, dirname } from 'node:path'
+import { encodeFrame, FrameReader } from './codec.ts'
+import type { ProcessInfo, ProcessSpec, Reply, ReplyValue, Request, StateInfo, Stats } from './protocol.ts'
+
+/** The sentry said no. `errno` is −errno, or 0. */
+export class ControlRefused extends Error {
+  readonly errno: number
+  constructor(message: string, errno: number) {
+    super(message)
+    this.errno = errno
+  }
+}
+
+/** The sandbox is not there (any more). */
+export class ControlGone extends Error {}
+
+interface Pending {
+  resolve(value: ReplyValue): void
+  reject(error: Error): void
+}
+
+export class ControlClient {
+  private readonly socket: Socket
+  private readonly reader = new FrameReader()
+  private readonly pending: Pending[] = []
+
+  private constructor(socket: Socket) {
+    this.socket = socket
+    socket.on('data', (chunk: Buffer) => this.receive(chunk))
+    socket.on('error', () => this.gone())
+    socket.on('close', () => this.gone())
+  }
+
+  /** Rejects with {@link ControlGone} when nobody listens at `path`. */
+  static connect(path: string): Promise<ControlClient> {
+    // A container's directory plus its id can exceed the 108 bytes of a sockaddr_un: go through a descriptor.
+    let dir: number
+    try {
+      dir = openSync(dirname(path), constants.O_DIRECTORY | constants.O_RDONLY)
+    } catch {
+      return Promise.reject(new ControlGone('the sandbox is not running'))
+    }
+    return new Promise((resolve, reject) => {
+      const socket = createConnection(`/proc/self/fd/${dir}/${basename(path)}`)
+      const failed = () => {
+        closeSync(dir)
+        reject(new ControlGone('the sandbox is not running'))
+      }
+      socket.once('error', failed)
+      socket.once('connect', () => {
+        closeSync(dir)
+        socket.removeListener('error', failed)
+        resolve(new ControlClient(socket))
+      })
+    })
+  }
+
+  request(request: Request): Promise<ReplyValue> {
+    return this.enqueue(() => void this.socket.write(encodeFrame(request)))
+  }
+
+  /** The descriptors go with the frame; the caller keeps (and closes) its own. */
+  async exec(process: ProcessSpec, killOnDisconnect: boolean, fds: readonly number[]): Promise<number> {
+    const { MSG_DONTWAIT, sendWithFds } = await import('../../native/unix-socket.ts')
+    const frame = encodeFrame({ op: 'exec', process, killOnDisconnect } satisfies Request)
+    const handle = (this.socket as unknown as { _handle: { fd: number } })._handle
+    const value = await this.enqueue(() => {
+      const n = sendWithFds(handle.fd, frame, frame.length, fds, MSG_DONTWAIT)
+      if (n < 0) throw new ControlGone(`cannot reach the sandbox: ${n}`)
+      if (n < frame.length) this.socket.write(frame.subarray(n))
+    })
+    return (value as { pid: number }).pid
+  }
+
+  async wait(pid: number): Promise<number> {
+    return ((await this.request({ op: 'wait', pid })) as { status: number }).status
+  }
+  async ps(): Promise<ProcessInfo[]> {
+    return ((await this.request({ op: 'ps' })) as { processes: ProcessInfo[] }).processes
+  }
+  async state(): Promise<StateInfo> {
+    return (await this.request({ op: 'state' })) as StateInfo
+  }
+  async stats(): Promise<Stats> {
+    return (await this.request({ op: 'stats' })) as Stats
+  }
+
+  close(): void {
+    this.socket.destroy()
+  }
+
+  private enqueue(send: () => void): Promise<ReplyValue> {
+    return new Promise((resolve, reject) => {
+      if (this.socket.destroyed) {
+        reject(new ControlGone('the sandbox has ended'))
+        return
+      }
+      send()
+      this.pending.push({ resolve, reject })
+    })
+  }
+
+  private receive(chunk: Buffer): void {
+    this.reader.push(chunk)
+    for (let reply = this.reader.next(); reply !== undefined; reply = this.reader.next()) {
+      const waiting = this.pending.shift()
+      if (!waiting) continue
+      const r = reply as Reply
+      if (r.ok) waiting.resolve(r.value)
+      else waiting.reject(new ControlRefused(r.error, r.errno))
+    }
+  }
+
+  private gone(): void {
+    for (const waiting of this.pending.splice(0)) waiting.reject(new ControlGone('the sandbox has ended'))
+  }
+}
