@@ -163,11 +163,11 @@ static int __attribute__((unused)) reap(pid_t pid) {
 }
 
 /* Runs `body` in a child and gives its exit code; CHECKs that fail in the child make the parent fail too. */
-#define IN_CHILD(body) \
+#define IN_CHILD(...) \
   __extension__({ \
     pid_t pid_ = fork(); \
     if (pid_ == 0) { \
-      body; \
+      __VA_ARGS__; \
       _exit(guest_failures ? 99 : 0); \
     } \
     reap(pid_); \
