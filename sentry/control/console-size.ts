@@ -4,7 +4,7 @@
  * console its controlling terminal. SIGWINCH is blocked in all threads by `launch`; here it is read from a signalfd.
  */
 import { ioctl, ioctlInt, raw, read } from '../../native/host.ts'
-import type { ContainerControl, ControlPoller } from './control.ts'
+import { type ContainerControl, type ControlPoller, EPOLLIN } from './control.ts'
 
 const TIOCSCTTY = 0x540e
 const TIOCGWINSZ = 0x5413
@@ -21,9 +21,9 @@ export function followConsoleSize(console: number, control: ContainerControl, po
   if (fd < 0) return fd
   const info = Buffer.alloc(128)
   const size = Buffer.alloc(8)
-  poller.watchReadable(fd, () => {
+  const onHostEvents = () => {
     while (read(fd, info, info.length) > 0) {}
     if (ioctl(console, TIOCGWINSZ, size) >= 0) control.resize(INIT, size.readUInt16LE(0), size.readUInt16LE(2))
-  })
-  return 0
+  }
+  return poller.watch(fd, EPOLLIN, { onHostEvents })
 }

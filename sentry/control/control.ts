@@ -37,9 +37,11 @@ export interface ContainerControl {
   shutdown(): void
 }
 
-/** The kernel's poller of host descriptors, as much of it as the server uses. Callbacks run in the kernel's loop. */
+/** The kernel's poller of host descriptors (sentry/kernel/host-poll.ts), as much of it as the server uses. */
 export interface ControlPoller {
-  /** Calls back while `fd` is readable (level-triggered), hung up or in error, until {@link unwatch}. */
-  watchReadable(fd: number, callback: () => void): void
+  /** Level-triggered unless `events` says otherwise. ≥ 0 or −errno. */
+  watch(fd: number, events: number, handler: { onHostEvents(events: number): void }): number
   unwatch(fd: number): void
 }
+
+export const EPOLLIN = 1

@@ -17,7 +17,7 @@ import {
 import { EAGAIN, EINTR, EINVAL, ESRCH } from '../abi/errno.ts'
 import { checkRequest, RequestError } from './check.ts'
 import { encodeFrame, FrameError, FrameReader } from './codec.ts'
-import type { ContainerControl, ControlPoller } from './control.ts'
+import { type ContainerControl, type ControlPoller, EPOLLIN } from './control.ts'
 import { MAX_FDS, type Reply, type ReplyValue, type Request } from './protocol.ts'
 
 const SIGKILL = 9
@@ -67,7 +67,7 @@ export class ControlServer {
     this.listener = listener
     this.control = control
     this.poller = poller
-    if (listener >= 0) poller.watchReadable(listener, () => this.accept())
+    if (listener >= 0) poller.watch(listener, EPOLLIN, { onHostEvents: () => this.accept() })
     if (owner >= 0) this.serve(new Connection(owner, true))
   }
 
@@ -81,7 +81,7 @@ export class ControlServer {
   }
 
   private serve(c: Connection): void {
-    this.poller.watchReadable(c.fd, () => this.receive(c))
+    this.poller.watch(c.fd, EPOLLIN, { onHostEvents: () => this.receive(c) })
   }
 
   private receive(c: Connection): void {
