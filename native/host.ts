@@ -74,3 +74,6 @@ export const clockGettime = (clock: number, out: Memory): number => LP(228, cloc
 export const getrandom = (buf: Memory, len: number, flags: number): number => P(318, buf, len, flags, 0, 0, 0)
 
 const EMPTY = Buffer.from([0])
+export const pidfdOpen = (pid: number, flags: number): number => L(434, pid, flags, 0, 0, 0, 0)
+/** Our copy of descriptor `fd` of the process behind `pidfd`. */
+export const pidfdGetfd = (pidfd: number, fd: number): number => L(438, pidfd, fd, 0, 0, 0, 0)

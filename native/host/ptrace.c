@@ -1,0 +1,657 @@
+/*
+ * The ptrace driver under sentry/platform/ptrace: one slot per guest thread, shared with TypeScript.
+ *
+ * In C because a stop needs several ptrace calls in a row (wait, registers, siginfo) and the zygote has to be cloned
+ * and confined without running JavaScript. The tracer is the thread that calls pt_init: Node's main thread.
+ *
+ * Races: a thread may be killed by the host at any time. Then a ptrace call fails with ESRCH and the wait loop reports
+ * the end; nothing here waits without also noticing that the thread it waits for is gone.
+ */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SLOTS 32768
+#define STUB_ONE 0x7ffff0000010UL
+#define STUB_BATCH 0x7ffff0000020UL
+#define STUB_OPS 0x7ffff0001000UL
+/* Where a donated file lands in the stub while it is mapped. */
+#define STUB_FD 5
+
+enum { TRAP_NONE, TRAP_SYSCALL, TRAP_FAULT, TRAP_INTERRUPT, TRAP_GONE };
+
+/* Mirrored by sentry/platform/ptrace/thread.ts. */
+struct slot {
+	struct user_regs_struct regs; /* 27 × 8 = 216 bytes */
+	uint32_t trap;		      /* 216 */
+	int32_t signo;		      /* 220 */
+	int32_t code;		      /* 224 */
+	int32_t tid;		      /* 228 */
+	uint64_t fault_addr;	      /* 232 */
+	uint32_t zombie;	      /* 240: its end is no news */
+	uint32_t pad;
+};
+
+static struct slot *slots;
+static uint32_t slot_of_tid[1 << 22]; /* slot + 1; pages are touched only where there are threads */
+static int epfd = -1, sigfd = -1, listener = -1;
+/* A SIGCHLD was read while waiting for one thread: others may have stopped too. */
+static int rescan = 1;
+
+struct slot *pt_slots(void)
+{
+	return slots;
+}
+
+int pt_slot_count(void)
+{
+	return SLOTS;
+}
+
+/* Preconditions: SIGCHLD is blocked in every thread of the process (launch --block-sigchld). Returns the epoll fd. */
+int pt_init(void)
+{
+	sigset_t set;
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = UINT32_MAX };
+
+	slots = mmap(NULL, sizeof(struct slot) * SLOTS, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (slots == MAP_FAILED)
+		return -errno;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (sigfd < 0 || epfd < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, sigfd, &ev) < 0)
+		return -errno;
+	return epfd;
+}
+
+int pt_watch(int op, int fd, unsigned events, unsigned data)
+{
+	struct epoll_event ev = { .events = events, .data.u32 = data };
+
+	return epoll_ctl(epfd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
+static void drain_sigfd(void)
+{
+	struct signalfd_siginfo info;
+
+	while (read(sigfd, &info, sizeof(info)) == sizeof(info))
+		;
+	rescan = 1;
+}
+
+static void adopt(int s, pid_t tid)
+{
+	memset(&slots[s], 0, sizeof(struct slot));
+	slots[s].tid = tid;
+	slot_of_tid[tid] = s + 1;
+}
+
+static void forget(struct slot *slot)
+{
+	slot_of_tid[slot->tid] = 0;
+	slot->tid = 0;
+}
+
+/* ---- zygote ----------------------------------------------------------------------------------------------------- */
+
+struct zygote_arg {
+	int stub_fd;
+	int namespaces;
+};
+
+/*
+ * Runs in a vfork child: shares memory with Node, so only raw calls, no libc state. glibc's setxid wrappers would
+ * signal Node's threads.
+ */
+static int zygote_main(void *p)
+{
+	static char *const argv[] = { "tssandbox-stub", NULL };
+	static char *const envp[] = { NULL };
+	const struct zygote_arg *arg = p;
+	struct rlimit zero = { 0, 0 }, inf = { RLIM_INFINITY, RLIM_INFINITY }, files = { 16, 16 };
+	sigset_t none;
+
+	if (arg->namespaces) {
+		if (syscall(SYS_mount, "none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		    syscall(SYS_mount, "none", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=555") == 0)
+			if (syscall(SYS_chroot, "/tmp") != 0)
+				return 1;
+		syscall(SYS_chdir, "/");
+	}
+	syscall(SYS_setsid);
+	syscall(SYS_dup3, arg->stub_fd, 3, O_CLOEXEC);
+	syscall(SYS_close_range, 4, ~0U, 0);
+	syscall(SYS_close, 0);
+	syscall(SYS_close, 1);
+	syscall(SYS_close, 2);
+	syscall(SYS_prlimit64, 0, RLIMIT_CORE, &zero, NULL);
+	syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL);
+	syscall(SYS_prlimit64, 0, RLIMIT_AS, &inf, NULL);
+	syscall(SYS_prlimit64, 0, RLIMIT_DATA, &inf, NULL);
+	syscall(SYS_prlimit64, 0, RLIMIT_CPU, &inf, NULL);
+	syscall(SYS_prlimit64, 0, RLIMIT_NPROC, &inf, NULL);
+	if (arg->namespaces) {
+		if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 65534, 65534, 65534) < 0 ||
+		    syscall(SYS_setresuid, 65534, 65534, 65534) < 0)
+			return 1;
+	}
+	syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	syscall(SYS_personality, ADDR_NO_RANDOMIZE);
+	memset(&none, 0, sizeof(none));
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
+	syscall(SYS_execveat, 3, "", argv, envp, AT_EMPTY_PATH);
+	return 1;
+}
+
+#define OPTIONS                                                                                              \
+	(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |                \
+	 PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD)
+
+/* Waits for one thread to stop or end. Returns its wait status. */
+static int wait_tid(pid_t tid)
+{
+	int status;
+
+	while (waitpid(tid, &status, __WALL) < 0)
+		if (errno != EINTR)
+			return -1;
+	return status;
+}
+
+static int is_event_stop(int status)
+{
+	return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP;
+}
+
+/* Starts the zygote in slot s, stopped. 0 or -errno. */
+int pt_zygote(int s, int stub_fd)
+{
+	static char stack[65536] __attribute__((aligned(64)));
+	struct zygote_arg arg = { stub_fd, 1 };
+	int ns = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+	int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+	pid_t pid = clone(zygote_main, stack + sizeof(stack), flags | ns, &arg);
+	int status;
+
+	if (pid < 0) {
+		arg.namespaces = 0;
+		pid = clone(zygote_main, stack + sizeof(stack), flags, &arg);
+	}
+	if (pid < 0)
+		return -errno;
+	if (ptrace(PTRACE_SEIZE, pid, 0, OPTIONS) < 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0) {
+		int err = errno;
+
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, __WALL);
+		return -err;
+	}
+	status = wait_tid(pid);
+	if (!WIFSTOPPED(status))
+		return -ECHILD;
+	adopt(s, pid);
+	ptrace(PTRACE_GETREGS, pid, 0, &slots[s].regs);
+	slots[s].regs.orig_rax = -1;
+	return 0;
+}
+
+/* ---- running the stub in a stopped thread ------------------------------------------------------------------------ */
+
+struct expected {
+	const double *rows;
+	int count;
+	int next;
+};
+
+static void answer(const struct seccomp_notif *req, int error, unsigned flags)
+{
+	struct seccomp_notif_resp resp = { .id = req->id, .error = error, .flags = flags };
+
+	ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+}
+
+/*
+ * One seccomp notification: a file mapping. Continued only if it is the one that was ordered for this thread, with
+ * exactly those arguments; register arguments cannot change after the check. `donated` says whether fd 5 was filled.
+ */
+static void take_notification(pid_t tid, struct expected *exp)
+{
+	struct seccomp_notif req;
+	const double *row = NULL;
+
+	memset(&req, 0, sizeof(req));
+	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
+		return;
+	if (exp != NULL && (pid_t)req.pid == tid)
+		while (exp->next < exp->count && row == NULL) {
+			row = exp->rows + 8 * exp->next++;
+			if (row[7] < 0)
+				row = NULL;
+		}
+	if (row != NULL && req.data.nr == SYS_mmap && req.data.args[0] == (uint64_t)row[1] &&
+	    req.data.args[1] == (uint64_t)row[2] && req.data.args[2] == (uint64_t)row[3] &&
+	    req.data.args[3] == (uint64_t)row[4] && req.data.args[4] == STUB_FD && req.data.args[5] == (uint64_t)row[6]) {
+		struct seccomp_notif_addfd add = { .id = req.id,
+						   .srcfd = (unsigned)row[7],
+						   .newfd = STUB_FD,
+						   .flags = SECCOMP_ADDFD_FLAG_SETFD,
+						   .newfd_flags = O_CLOEXEC };
+
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) == STUB_FD) {
+			answer(&req, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+			return;
+		}
+	}
+	answer(&req, -EPERM, 0);
+}
+
+static void gone(struct slot *slot)
+{
+	slot->trap = TRAP_GONE;
+}
+
+/*
+ * Continues a thread whose registers point into the stub until its int3. Other stops on the way are dropped: an
+ * interrupt is asked for again. Returns 0, or -ESRCH when the thread ended.
+ */
+static int run_stub(struct slot *slot, struct user_regs_struct *regs, struct expected *exp)
+{
+	pid_t tid = slot->tid;
+	int interrupted = 0, status, ret = 0;
+
+	regs->orig_rax = -1;
+	if (ptrace(PTRACE_SETREGS, tid, 0, regs) < 0 || ptrace(PTRACE_CONT, tid, 0, 0) < 0)
+		goto lost;
+	for (;;) {
+		if (exp == NULL) {
+			status = wait_tid(tid);
+		} else {
+			pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
+
+			if (got == 0) {
+				struct pollfd fds[2] = { { listener, POLLIN, 0 }, { sigfd, POLLIN, 0 } };
+
+				poll(fds, 2, -1);
+				if (fds[0].revents & POLLIN)
+					take_notification(tid, exp);
+				if (fds[1].revents & POLLIN)
+					drain_sigfd();
+				continue;
+			}
+			if (got < 0)
+				goto lost;
+		}
+		if (!WIFSTOPPED(status))
+			goto lost;
+		if (is_event_stop(status)) {
+			interrupted = 1;
+		} else if (WSTOPSIG(status) == SIGTRAP && status >> 16 == 0) {
+			break;
+		} else if (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGILL) {
+			/* The guest unmapped or overwrote its stub: the process cannot go on. */
+			kill(tid, SIGKILL);
+		}
+		ptrace(PTRACE_CONT, tid, 0, 0);
+	}
+	if (ptrace(PTRACE_GETREGS, tid, 0, regs) < 0)
+		goto lost;
+	rescan = 1;
+	if (interrupted)
+		ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+	return ret;
+lost:
+	gone(slot);
+	return -ESRCH;
+}
+
+/* One host call in a stopped thread. Its own registers stay as they are in the slot. */
+long pt_call(int s, long nr, long a, long b, long c, long d, long e, long f)
+{
+	struct user_regs_struct regs = slots[s].regs;
+
+	regs.rip = STUB_ONE;
+	regs.rax = nr;
+	regs.rdi = a;
+	regs.rsi = b;
+	regs.rdx = c;
+	regs.r10 = d;
+	regs.r8 = e;
+	regs.r9 = f;
+	if (run_stub(&slots[s], &regs, NULL) < 0)
+		return -ESRCH;
+	return (long)regs.rax;
+}
+
+/* Runs `count` operations (rows of sentry/platform/memory-ops.ts). 0 or -errno of the first that failed. */
+long pt_batch(int s, const double *rows, int count)
+{
+	struct slot *slot = &slots[s];
+	struct user_regs_struct regs = slot->regs;
+	struct expected exp = { rows, count, 0 };
+	uint64_t ops[64][8];
+	struct iovec local, remote;
+	int files = 0, n = 0;
+
+	if (count < 1 || count > 60)
+		return -E2BIG;
+	for (int i = 0; i < count; i++) {
+		const double *row = rows + 8 * i;
+
+		for (int j = 0; j < 7; j++)
+			ops[n][j] = row[j] < 0 ? (uint64_t)(int64_t)row[j] : (uint64_t)row[j];
+		if (row[7] >= 0) {
+			ops[n][5] = STUB_FD;
+			files = 1;
+		}
+		n++;
+	}
+	if (files) {
+		memset(ops[n], 0, sizeof(ops[n]));
+		ops[n][0] = SYS_close;
+		ops[n][1] = STUB_FD;
+		n++;
+	}
+	if (n == 1) {
+		long ret = pt_call(s, ops[0][0], ops[0][1], ops[0][2], ops[0][3], ops[0][4], ops[0][5], ops[0][6]);
+
+		return (unsigned long)ret > -4096UL ? ret : 0;
+	}
+	local = (struct iovec){ ops, n * sizeof(ops[0]) };
+	remote = (struct iovec){ (void *)STUB_OPS, n * sizeof(ops[0]) };
+	if (process_vm_writev(slot->tid, &local, 1, &remote, 1, 0) != (ssize_t)local.iov_len)
+		return -EFAULT;
+	regs.rip = STUB_BATCH;
+	regs.r12 = STUB_OPS;
+	regs.r13 = n;
+	if (run_stub(slot, &regs, files ? &exp : NULL) < 0)
+		return -ESRCH;
+	if (regs.rax > -4096UL) {
+		if (files)
+			pt_call(s, SYS_close, STUB_FD, 0, 0, 0, 0, 0);
+		return (long)regs.rax;
+	}
+	return 0;
+}
+
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * Clones a stopped thread; the child lands in slot c, stopped, with the registers of the parent. `direct`: the parent
+ * stands at a seccomp stop, whose call becomes the clone; else the stub makes it. 0 or -errno.
+ */
+int pt_clone(int s, int c, unsigned long flags, int direct)
+{
+	struct slot *slot = &slots[s];
+	struct user_regs_struct regs = slot->regs;
+	pid_t tid = slot->tid, child = 0;
+	int status, started = direct, interrupted = 0;
+
+	regs.rdi = flags;
+	regs.rsi = regs.rdx = regs.r10 = regs.r8 = 0;
+	if (direct) {
+		regs.orig_rax = SYS_clone;
+	} else {
+		regs.orig_rax = -1;
+		regs.rax = SYS_clone;
+		regs.rip = STUB_ONE;
+	}
+	if (ptrace(PTRACE_SETREGS, tid, 0, &regs) < 0 || ptrace(direct ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, 0) < 0)
+		goto lost;
+	for (;;) {
+		int event;
+
+		status = wait_tid(tid);
+		if (!WIFSTOPPED(status))
+			goto lost;
+		event = status >> 16;
+		if (event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK) {
+			unsigned long msg = 0;
+
+			ptrace(PTRACE_GETEVENTMSG, tid, 0, &msg);
+			child = msg;
+		} else if (event == PTRACE_EVENT_SECCOMP) {
+			started = 1;
+		} else if (event == PTRACE_EVENT_STOP) {
+			interrupted = 1;
+		} else if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+			break;
+		}
+		if (ptrace(started ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, 0) < 0)
+			goto lost;
+	}
+	rescan = 1;
+	ptrace(PTRACE_GETREGS, tid, 0, &regs);
+	if (interrupted)
+		ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+	if (child == 0)
+		return (long)regs.rax < 0 ? (int)regs.rax : -EAGAIN;
+	status = wait_tid(child);
+	if (!WIFSTOPPED(status))
+		return -EAGAIN;
+	adopt(c, child);
+	slots[c].regs = slot->regs;
+	slots[c].regs.orig_rax = -1;
+	return 0;
+lost:
+	gone(slot);
+	return -ESRCH;
+}
+
+int pt_resume(int s)
+{
+	struct slot *slot = &slots[s];
+
+	if (slot->trap == TRAP_GONE)
+		return -ESRCH;
+	slot->trap = TRAP_NONE;
+	if (ptrace(PTRACE_SETREGS, slot->tid, 0, &slot->regs) < 0 || ptrace(PTRACE_CONT, slot->tid, 0, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+int pt_interrupt(int s)
+{
+	return ptrace(PTRACE_INTERRUPT, slots[s].tid, 0, 0) < 0 ? -errno : 0;
+}
+
+/* Ends one stopped thread; its slot is free when its end was collected. */
+void pt_exit_thread(int s)
+{
+	struct slot *slot = &slots[s];
+	struct user_regs_struct regs = slot->regs;
+
+	slot->zombie = 1;
+	if (slot->trap == TRAP_GONE) {
+		forget(slot);
+		return;
+	}
+	regs.orig_rax = -1;
+	regs.rip = STUB_ONE;
+	regs.rax = SYS_exit;
+	regs.rdi = 0;
+	if (ptrace(PTRACE_SETREGS, slot->tid, 0, &regs) == 0)
+		ptrace(PTRACE_CONT, slot->tid, 0, 0);
+}
+
+/* The end of this thread, expected or past, is no news any more. */
+void pt_abandon(int s)
+{
+	struct slot *slot = &slots[s];
+
+	slot->zombie = 1;
+	if (slot->trap == TRAP_GONE)
+		forget(slot);
+}
+
+int pt_slot_free(int s)
+{
+	return slots[s].tid == 0;
+}
+
+long pt_get_fpu(int s, void *buf, unsigned long len)
+{
+	struct iovec iov = { buf, len };
+
+	if (ptrace(PTRACE_GETREGSET, slots[s].tid, NT_X86_XSTATE, &iov) < 0)
+		return -errno;
+	return iov.iov_len;
+}
+
+long pt_set_fpu(int s, void *buf, unsigned long len)
+{
+	struct iovec iov = { buf, len };
+
+	return ptrace(PTRACE_SETREGSET, slots[s].tid, NT_X86_XSTATE, &iov) < 0 ? -errno : 0;
+}
+
+long pt_vm_read(int pid, unsigned long addr, char *buf, unsigned long at, unsigned long len)
+{
+	struct iovec local = { buf + at, len }, remote = { (void *)addr, len };
+	ssize_t n = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+
+	return n < 0 ? 0 : n;
+}
+
+long pt_vm_write(int pid, unsigned long addr, const char *buf, unsigned long at, unsigned long len)
+{
+	struct iovec local = { (char *)buf + at, len }, remote = { (void *)addr, len };
+	ssize_t n = process_vm_writev(pid, &local, 1, &remote, 1, 0);
+
+	return n < 0 ? 0 : n;
+}
+
+int pt_set_listener(int fd)
+{
+	listener = fd;
+	return pt_watch(EPOLL_CTL_ADD, fd, EPOLLIN, UINT32_MAX - 1);
+}
+
+/* ---- the wait ---------------------------------------------------------------------------------------------------- */
+
+/* Turns a wait status into a trap. Returns the slot, or -1 when it is no news. */
+static int take_status(pid_t tid, int status)
+{
+	uint32_t index = slot_of_tid[tid];
+	struct slot *slot;
+	int event = status >> 16, sig;
+	siginfo_t info;
+
+	if (index == 0) {
+		if (WIFSTOPPED(status))
+			ptrace(PTRACE_CONT, tid, 0, 0);
+		return -1;
+	}
+	slot = &slots[index - 1];
+	if (!WIFSTOPPED(status)) {
+		slot->trap = TRAP_GONE;
+		if (slot->zombie) {
+			forget(slot);
+			return -1;
+		}
+		return index - 1;
+	}
+	if (slot->zombie) {
+		ptrace(PTRACE_CONT, tid, 0, 0);
+		return -1;
+	}
+	sig = WSTOPSIG(status);
+	if (ptrace(PTRACE_GETREGS, tid, 0, &slot->regs) < 0)
+		return -1; /* killed in between: its end is next */
+	slot->trap = TRAP_INTERRUPT;
+	if (event == PTRACE_EVENT_SECCOMP) {
+		slot->trap = TRAP_SYSCALL;
+	} else if (event == 0 && (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
+		   ptrace(PTRACE_GETSIGINFO, tid, 0, &info) == 0 && info.si_code > 0) {
+		slot->trap = TRAP_FAULT;
+		slot->signo = sig;
+		slot->code = info.si_code;
+		slot->fault_addr = (uint64_t)info.si_addr;
+	}
+	return index - 1;
+}
+
+/*
+ * Waits for a stop or a host event. timeout in ns, < 0 for ever. Returns a slot or -1; *nevents says how many entries
+ * of evs are filled.
+ */
+int pt_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
+{
+	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
+	static unsigned turns;
+	int n, kept = 0, status;
+
+	*nevents = 0;
+	for (;;) {
+		if (rescan) {
+			pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
+
+			if (tid > 0) {
+				int s = take_status(tid, status);
+
+				if (s < 0)
+					continue;
+				/* Busy guests must not starve host descriptors. */
+				if ((++turns & 31) != 0)
+					return s;
+				n = epoll_wait(epfd, evs, max, 0);
+				for (int i = 0; i < n; i++) {
+					if (evs[i].data.u32 == UINT32_MAX)
+						drain_sigfd();
+					else if (evs[i].data.u32 == UINT32_MAX - 1)
+						take_notification(0, NULL);
+					else
+						evs[kept++] = evs[i];
+				}
+				*nevents = kept;
+				return s;
+			}
+			rescan = 0;
+		}
+		n = epoll_pwait2(epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
+		if (n <= 0)
+			return -1;
+		for (int i = 0; i < n; i++) {
+			if (evs[i].data.u32 == UINT32_MAX)
+				drain_sigfd();
+			else if (evs[i].data.u32 == UINT32_MAX - 1)
+				take_notification(0, NULL);
+			else
+				evs[kept++] = evs[i];
+		}
+		if (kept > 0) {
+			*nevents = kept;
+			return -1;
+		}
+		if (!rescan)
+			return -1;
+	}
+}

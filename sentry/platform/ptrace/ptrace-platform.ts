@@ -1,0 +1,294 @@
+/**
+ * The reference platform: PTRACE_EVENT_SECCOMP stops, one per guest system call (DESIGN §5).
+ *
+ * A call is answered by skipping it (ORIG_RAX = −1) and storing the result. Memory operations and clones are made by the
+ * stub inside the guest's process, at a stop. The zygote is the pristine stub process that every exec is forked from.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as host from '../../../native/host.ts'
+import { distDir } from '../../../native/library.ts'
+import {
+  ptAbandon,
+  ptBatch,
+  ptCall,
+  ptClone,
+  ptExitThread,
+  ptGetFpu,
+  ptInit,
+  ptInterrupt,
+  ptResume,
+  ptSetFpu,
+  ptSetListener,
+  ptSlotFree,
+  ptTable,
+  ptVmRead,
+  ptVmWrite,
+  ptWait,
+  ptWatch,
+  ptZygote,
+  SLOT_BYTES,
+} from '../../../native/ptrace.ts'
+import { seccompTrace } from '../../../native/seccomp.ts'
+import { ENOMEM } from '../../abi/errno.ts'
+import { SYS_close, SYS_futex, SYS_munmap, SYS_seccomp } from '../../abi/syscall-numbers.ts'
+import { REGS_WORDS } from '../amd64/registers.ts'
+import type { MemoryOps } from '../memory-ops.ts'
+import { type AddressSpace, type GuestThread, type Platform, TRAP_FAULT, TRAP_SYSCALL } from '../platform.ts'
+import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
+
+const TWO32 = 0x1_0000_0000
+/* struct slot of native/host/ptrace.c, in u32 words. */
+const TRAP = 54
+const SIGNO = 55
+const CODE = 56
+const TID = 57
+const FAULT_ADDR = 58
+
+const CLONE_THREAD_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
+const CLONE_PROCESS_FLAGS = 0x8000 | 17
+const MAX_EVENTS = 64
+const FUTEX_WAKE = 1
+
+class PtraceThread implements GuestThread {
+  readonly regs: Uint32Array
+  readonly space: PtraceSpace
+  readonly hostTid: number
+  readonly slot: number
+  private readonly words: Uint32Array
+  trapno = 0
+  errorCode = 0
+  owner: object | null = null
+
+  constructor(table: ArrayBuffer, slot: number, space: PtraceSpace | null) {
+    this.words = new Uint32Array(table, slot * SLOT_BYTES, SLOT_BYTES / 4)
+    this.regs = new Uint32Array(table, slot * SLOT_BYTES, REGS_WORDS)
+    this.slot = slot
+    this.hostTid = this.words[TID]!
+    this.space = space ?? new PtraceSpace(this.hostTid)
+    this.space.threads.push(this)
+  }
+
+  get trap(): number {
+    return this.words[TRAP]!
+  }
+  get signo(): number {
+    return this.words[SIGNO]! | 0
+  }
+  get code(): number {
+    return this.words[CODE]! | 0
+  }
+  get faultAddr(): number {
+    return this.words[FAULT_ADDR]! + this.words[FAULT_ADDR + 1]! * TWO32
+  }
+
+  resume(): void {
+    ptResume(this.slot)
+  }
+  interrupt(): void {
+    ptInterrupt(this.slot)
+  }
+  exit(): void {
+    this.owner = null
+    const threads = this.space.threads
+    threads.splice(threads.indexOf(this), 1)
+    platform!.retire(this)
+    ptExitThread(this.slot)
+  }
+  readFpu(out: Uint8Array): number {
+    return ptGetFpu(this.slot, out, out.length)
+  }
+  writeFpu(state: Uint8Array, len: number): number {
+    return ptSetFpu(this.slot, state, len)
+  }
+  futexWake(addr: number, count: number): void {
+    ptCall(this.slot, SYS_futex, addr, FUTEX_WAKE, count, 0, 0, 0)
+  }
+}
+
+class PtraceSpace implements AddressSpace {
+  readonly hostPid: number
+  readonly threads: PtraceThread[] = []
+  private dead = false
+
+  constructor(hostPid: number) {
+    this.hostPid = hostPid
+  }
+
+  read(addr: number, dst: Uint8Array, at: number, len: number): number {
+    return ptVmRead(this.hostPid, addr, dst, at, len)
+  }
+  write(addr: number, src: Uint8Array, at: number, len: number): number {
+    return ptVmWrite(this.hostPid, addr, src, at, len)
+  }
+  apply(thread: GuestThread, ops: MemoryOps): number {
+    return ops.count === 0 ? 0 : ptBatch((thread as PtraceThread).slot, ops.rows, ops.count)
+  }
+  fork(parent: GuestThread): GuestThread | number {
+    return platform!.clone(parent as PtraceThread, CLONE_PROCESS_FLAGS, null)
+  }
+  newThread(parent: GuestThread): GuestThread | number {
+    return platform!.clone(parent as PtraceThread, CLONE_THREAD_FLAGS, this)
+  }
+  kill(): void {
+    if (this.dead) return
+    this.dead = true
+    host.kill(this.hostPid, 9)
+    for (const thread of this.threads) {
+      thread.owner = null
+      platform!.retire(thread)
+      ptAbandon(thread.slot)
+    }
+    this.threads.length = 0
+  }
+}
+
+let platform: PtracePlatform | null = null
+
+export class PtracePlatform implements Platform {
+  readonly name = 'ptrace'
+  readonly taskSize = STUB_BASE
+  readonly vdso = { start: 0, size: 0 }
+  readonly vvar = { start: 0, size: 0 }
+  hostEventCount = 0
+  private readonly table: ArrayBuffer
+  private readonly slotCount: number
+  private readonly threads: (PtraceThread | null)[] = []
+  /** Slots whose thread may not be collected yet. */
+  private readonly retired: number[] = []
+  private nextSlot = 0
+  private readonly zygote: PtraceThread
+  private readonly events = new Uint32Array(MAX_EVENTS * 3)
+  private readonly eventCount = new Int32Array(1)
+
+  /** Throws when the host does not let us trace. Preconditions: SIGCHLD is blocked in every thread. */
+  constructor() {
+    platform = this
+    const ep = ptInit()
+    if (ep < 0) throw new Error(`ptrace platform: cannot initialise (errno ${-ep})`)
+    const { memory, count } = ptTable()
+    this.table = memory
+    this.slotCount = count
+    this.zygote = this.startZygote()
+  }
+
+  private startZygote(): PtraceThread {
+    const stub = host.openat(-100, join(distDir(), 'stub'), 0x80000, 0)
+    if (stub < 0) throw new Error(`ptrace platform: cannot open the stub (errno ${-stub})`)
+    const slot = this.allocateSlot()
+    const ret = ptZygote(slot, stub)
+    host.close(stub)
+    if (ret < 0) throw new Error(`ptrace platform: the host refuses ptrace of the stub (errno ${-ret})`)
+    const zygote = new PtraceThread(this.table, slot, null)
+    this.emptyAddressSpace(zygote)
+    this.installFilter(zygote)
+    return zygote
+  }
+
+  /** Leaves only the stub and the vDSO. */
+  private emptyAddressSpace(zygote: PtraceThread): void {
+    const maps = readFileSync(`/proc/${zygote.hostTid}/maps`, 'latin1')
+    for (const line of maps.split('\n')) {
+      const match = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)$/.exec(line)
+      if (match === null) continue
+      const start = Number.parseInt(match[1]!, 16)
+      const end = Number.parseInt(match[2]!, 16)
+      const name = match[3]!
+      if (name === '[vdso]') Object.assign(this.vdso, { start, size: end - start })
+      else if (name.startsWith('[vvar')) {
+        if (this.vvar.start === 0) this.vvar.start = start
+        this.vvar.size = end - this.vvar.start
+      } else if (start < STUB_BASE || name === '[stack]') {
+        ptCall(zygote.slot, SYS_munmap, start, end - start, 0, 0, 0, 0)
+      }
+    }
+  }
+
+  private installFilter(zygote: PtraceThread): void {
+    const filter = guestFilter(seccompTrace(0))
+    // struct sock_fprog, then the program, in the operation page.
+    const program = new Uint8Array(16 + filter.length)
+    const view = new DataView(program.buffer)
+    view.setUint16(0, filter.length / 8, true)
+    view.setBigUint64(8, BigInt(STUB_OPS + 16), true)
+    program.set(filter, 16)
+    if (zygote.space.write(STUB_OPS, program, 0, program.length) !== program.length)
+      throw new Error('ptrace platform: the seccomp filter does not fit the stub')
+    const SECCOMP_SET_MODE_FILTER = 1
+    const NEW_LISTENER = 8
+    const remote = ptCall(zygote.slot, SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER, STUB_OPS, 0, 0, 0)
+    if (remote < 0) throw new Error(`ptrace platform: seccomp with a listener failed (errno ${-remote})`)
+    const pidfd = host.pidfdOpen(zygote.hostTid, 0)
+    const listener = host.pidfdGetfd(pidfd, remote)
+    host.close(pidfd)
+    if (listener < 0) throw new Error(`ptrace platform: cannot get the seccomp listener (errno ${-listener})`)
+    ptCall(zygote.slot, SYS_close, remote, 0, 0, 0, 0, 0)
+    ptSetListener(listener)
+  }
+
+  private allocateSlot(): number {
+    for (let i = 0; i < this.retired.length; i++) {
+      const slot = this.retired[i]!
+      if (ptSlotFree(slot) === 1) {
+        this.retired[i] = this.retired[this.retired.length - 1]!
+        this.retired.pop()
+        return slot
+      }
+    }
+    return this.nextSlot < this.slotCount ? this.nextSlot++ : -1
+  }
+
+  retire(thread: PtraceThread): void {
+    this.threads[thread.slot] = null
+    this.retired.push(thread.slot)
+  }
+
+  clone(parent: PtraceThread, flags: number, space: PtraceSpace | null): PtraceThread | number {
+    const slot = this.allocateSlot()
+    if (slot < 0) return -ENOMEM
+    const direct = parent !== this.zygote && parent.trap === TRAP_SYSCALL ? 1 : 0
+    const ret = ptClone(parent.slot, slot, flags, direct)
+    if (ret < 0) {
+      this.retired.push(slot)
+      return ret
+    }
+    const thread = new PtraceThread(this.table, slot, space)
+    while (this.threads.length <= slot) this.threads.push(null)
+    this.threads[slot] = thread
+    return thread
+  }
+
+  newAddressSpace(): GuestThread | number {
+    return this.clone(this.zygote, CLONE_PROCESS_FLAGS, null)
+  }
+
+  wait(timeoutNs: number): GuestThread | null {
+    const slot = ptWait(Math.min(timeoutNs, 2 ** 52), this.events, MAX_EVENTS, this.eventCount)
+    this.hostEventCount = this.eventCount[0]!
+    if (slot < 0) return null
+    const thread = this.threads[slot] ?? null
+    if (thread !== null && thread.trap === TRAP_FAULT) {
+      // ptrace does not tell the exception's number: a page fault unless the CPU gave no address.
+      thread.trapno = FAULT_TRAPNO[thread.signo] ?? 13
+      if (thread.signo === 11 && thread.code === 0x80) thread.trapno = 13
+      thread.errorCode = thread.signo === 11 || thread.signo === 7 ? 4 : 0
+    }
+    return thread
+  }
+  hostEventData(index: number): number {
+    return this.events[3 * index + 1]!
+  }
+  hostEventMask(index: number): number {
+    return this.events[3 * index]!
+  }
+  watchHostFd(op: number, fd: number, events: number, data: number): number {
+    return ptWatch(op, fd, events, data)
+  }
+
+  shutdown(): void {
+    this.zygote.space.kill()
+  }
+}
+
+/** Exception numbers by signal: divide error, breakpoint, invalid opcode, page fault, alignment/page fault. */
+const FAULT_TRAPNO: Record<number, number> = { 8: 0, 5: 3, 4: 6, 11: 14, 7: 14 }

@@ -1,0 +1,74 @@
+/**
+ * Where the stub lives in every guest address space, and the seccomp policy of guest threads (DESIGN §5).
+ *
+ * Each row of the policy that lets something run on the host is argued in README.md. Assume that hostile code jumps into
+ * the stub and makes these calls at will: none of them opens, names or shares anything.
+ */
+import {
+  compileFilter,
+  SECCOMP_ALLOW,
+  SECCOMP_KILL_PROCESS,
+  SECCOMP_USER_NOTIF,
+  type SeccompRule,
+} from '../../native/seccomp.ts'
+import {
+  SYS_clock_gettime,
+  SYS_close,
+  SYS_exit,
+  SYS_futex,
+  SYS_getcpu,
+  SYS_gettimeofday,
+  SYS_madvise,
+  SYS_mmap,
+  SYS_mprotect,
+  SYS_mremap,
+  SYS_munmap,
+  SYS_sched_yield,
+  SYS_time,
+} from '../abi/syscall-numbers.ts'
+
+/** End of what guests may use; the stub, its operation page and the vDSO are above. */
+export const STUB_BASE = 0x7ffff0000000
+export const STUB_TEXT_SIZE = 0x1000
+export const STUB_OPS = 0x7ffff0001000
+export const STUB_END = 0x7ffff0002000
+
+const MAP_ANONYMOUS = 0x20
+const FUTEX_CMD_MASK = 0x7f
+/** WAIT WAKE REQUEUE CMP_REQUEUE WAKE_OP WAIT_BITSET WAKE_BITSET: everything but priority inheritance. */
+const FUTEX_NATIVE = [0, 1, 3, 4, 5, 9, 10]
+/** NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP WIPEONFORK KEEPONFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE. */
+const ADVICE = [0, 1, 2, 3, 4, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]
+
+const inStub = { from: STUB_BASE, to: STUB_BASE + STUB_TEXT_SIZE }
+
+/** `trapped` is the platform's action for everything the sentry answers. */
+export function guestFilter(trapped: number): Uint8Array {
+  const rules: SeccompRule[] = [
+    // Run natively, from guest code as well: they act on the caller's own memory and time.
+    ...FUTEX_NATIVE.map((op) => ({
+      nr: SYS_futex,
+      args: [{ arg: 1 as const, op: 'eq' as const, value: op, mask: FUTEX_CMD_MASK, width: 32 as const }],
+      action: SECCOMP_ALLOW,
+    })),
+    { nr: [SYS_sched_yield, SYS_gettimeofday, SYS_time, SYS_getcpu], action: SECCOMP_ALLOW },
+    // Negative clock ids name other processes' CPU clocks.
+    { nr: SYS_clock_gettime, args: [{ arg: 0, op: 'le', value: 11, width: 32 }], action: SECCOMP_ALLOW },
+    // For the stub only.
+    {
+      nr: SYS_mmap,
+      ip: inStub,
+      args: [{ arg: 3, op: 'eq', value: MAP_ANONYMOUS, mask: MAP_ANONYMOUS, width: 32 }],
+      action: SECCOMP_ALLOW,
+    },
+    { nr: SYS_mmap, ip: inStub, action: SECCOMP_USER_NOTIF },
+    { nr: [SYS_munmap, SYS_mprotect, SYS_mremap, SYS_exit, SYS_close], ip: inStub, action: SECCOMP_ALLOW },
+    ...ADVICE.map((advice) => ({
+      nr: SYS_madvise,
+      ip: inStub,
+      args: [{ arg: 2 as const, op: 'eq' as const, value: advice, width: 32 as const }],
+      action: SECCOMP_ALLOW,
+    })),
+  ]
+  return compileFilter({ arch: 'x86_64', rules, defaultAction: trapped, badArchAction: SECCOMP_KILL_PROCESS })
+}
