@@ -3,6 +3,7 @@
  *
  * One line per call, every number up to the newest. `none` without a handler answers ENOSYS.
  */
+import { sysPipe, sysPipe2 } from './pipe.ts'
 import { full, none, partial, type Syscall } from './define.ts'
 
 // biome-ignore format: one line per call
@@ -29,7 +30,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(19, 'readv', 'fd fd, ptr vec, u64 vlen'),
   none(20, 'writev', 'fd fd, ptr vec, u64 vlen'),
   none(21, 'access', 'path filename, int mode'),
-  none(22, 'pipe', 'ptr fildes'),
+  full(22, 'pipe', sysPipe, 'ptr fildes'),
   none(23, 'select', 'int n, ptr inp, ptr outp, ptr exp, ptr tvp'),
   none(24, 'sched_yield', ''),
   none(25, 'mremap', 'ptr addr, u64 old_len, u64 new_len, u64 flags, ptr new_addr'),
@@ -300,7 +301,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(290, 'eventfd2', 'u32 count, int flags'),
   none(291, 'epoll_create1', 'int flags'),
   none(292, 'dup3', 'fd oldfd, fd newfd, int flags'),
-  none(293, 'pipe2', 'ptr fildes, int flags'),
+  full(293, 'pipe2', sysPipe2, 'ptr fildes, open_flags flags'),
   none(294, 'inotify_init1', 'int flags'),
   none(295, 'preadv', 'fd fd, ptr vec, u64 vlen, u64 pos_l, u64 pos_h'),
   none(296, 'pwritev', 'fd fd, ptr vec, u64 vlen, u64 pos_l, u64 pos_h'),
