@@ -62,7 +62,7 @@ TEST(fpe) {
   catch_all();
   volatile int zero = 0, min = INT_MIN, minus = -1;
   volatile int r;
-  FAULT("division by zero", seen.si_addr, r = 1 / zero);
+  FAULT("division by zero", seen.si_addr, r = min / zero);
   FAULT("overflow", seen.si_addr, r = min / minus);
   CHECK_EQ(rip, (unsigned long)seen.si_addr);
   FAULT("SSE", seen.si_addr, {
@@ -104,7 +104,7 @@ TEST(blocked_fault_kills) {
     *(volatile char *)8 = 1;
   }), 128 + SIGSEGV);
   CHECK_EQ(IN_CHILD(signal(SIGSEGV, SIG_IGN); *(volatile char *)8 = 1), 128 + SIGSEGV);
-  CHECK_EQ(IN_CHILD(volatile int zero = 0; volatile int r = 1 / zero; (void)r), 128 + SIGFPE);
+  CHECK_EQ(IN_CHILD(volatile int zero = 0; volatile int r = INT_MIN / zero; (void)r), 128 + SIGFPE);
   CHECK_EQ(IN_CHILD(__asm__ volatile("ud2")), 128 + SIGILL);
 }
 
