@@ -10,6 +10,9 @@ import type { Inode } from './inode.ts'
 import type { SuperBlock } from './super-block.ts'
 
 export class Dentry {
+  /** Entries in all trees, roughly: vfs/dentry-cache.ts bounds it. */
+  static count = 0
+
   readonly sb: SuperBlock
   parent: Dentry
   name: string
@@ -41,7 +44,18 @@ export class Dentry {
     const dentry = new Dentry(this.sb, this, name, inode)
     if (this.children === null) this.children = new Map()
     this.children.set(name, dentry)
+    Dentry.count++
     return dentry
+  }
+
+  /** Gives the dentry a new place (rename): the tree, not the file system. */
+  move(parent: Dentry, name: string): void {
+    if (!this.unhashed && this.parent.child(this.name) === this) this.parent.children!.delete(this.name)
+    this.parent = parent
+    this.name = name
+    this.unhashed = false
+    if (parent.children === null) parent.children = new Map()
+    parent.children.set(name, this)
   }
 
   /** Takes the dentry out of its parent; holders keep it. */

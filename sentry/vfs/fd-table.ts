@@ -4,6 +4,7 @@
 import { EMFILE } from '../abi/errno.ts'
 import type { Task } from '../kernel/task.ts'
 import type { FileDescription } from './file-description.ts'
+import { releasePosixLocks } from './locks.ts'
 
 export class FdTable {
   private readonly files: (FileDescription | undefined)[] = []
@@ -34,10 +35,16 @@ export class FdTable {
   replace(t: Task, fd: number, file: FileDescription, cloexec: boolean): void {
     const old = this.files[fd]
     this.put(fd, file, cloexec)
-    if (old !== undefined) {
-      old.flush(t)
-      old.unref()
-    }
+    if (old !== undefined) this.drop(t, old)
+  }
+
+  /** What close(2) does to the description. */
+  drop(t: Task, file: FileDescription): number {
+    const inode = file.inode
+    if (inode.locks !== null) releasePosixLocks(this, inode)
+    const ret = file.flush(t)
+    file.unref()
+    return ret
   }
 
   private put(fd: number, file: FileDescription, cloexec: boolean): void {
@@ -92,9 +99,7 @@ export class FdTable {
   /** close(2) without its errors. */
   close(t: Task, fd: number): void {
     const file = this.remove(fd)
-    if (file === undefined) return
-    file.flush(t)
-    file.unref()
+    if (file !== undefined) this.drop(t, file)
   }
 
   get shared(): boolean {

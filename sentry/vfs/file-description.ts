@@ -12,7 +12,9 @@ import type { SysRet } from '../kernel/sysret.ts'
 import type { Task } from '../kernel/task.ts'
 import type { WaitQueue } from '../kernel/wait-queue.ts'
 import type { IovIter } from '../mm/iov-iter.ts'
+import { notifyClose } from './fsnotify.ts'
 import type { DirEmitter, Inode } from './inode.ts'
+import { releaseDescriptionLocks } from './locks.ts'
 import type { Path } from './path.ts'
 
 export const EPOLLIN = 1
@@ -43,11 +45,17 @@ export abstract class FileDescription {
   /** F_SETOWN / F_SETSIG / fasync state (syscalls/fcntl.ts keeps it). */
   owner: object | null = null
   private refs = 1
+  /** path's inode at the time of the open: its dentry may become negative meanwhile. */
+  private openedInode: Inode | null = null
 
   constructor(flags: number, path: Path | null) {
     this.flags = flags
     this.path = path
-    if (path !== null) path.dentry.refs++
+    if (path !== null) {
+      path.dentry.refs++
+      this.openedInode = path.dentry.inode!
+      this.openedInode.opens++
+    }
   }
 
   /** The inode behind it, for fstat, locks and fchmod. Anonymous objects have one too. */
@@ -64,6 +72,13 @@ export abstract class FileDescription {
   get writable(): boolean {
     return (this.flags & O_ACCMODE) !== O_RDONLY && (this.flags & O_PATH) === 0
   }
+  /**
+   * Streams whose blocking write(2) goes on until everything is written (pipes, terminals, stream sockets): the system
+   * call layer calls write() again for the rest, and waits when it says −EAGAIN.
+   */
+  get writesFully(): boolean {
+    return false
+  }
   /** Whether it has a position: pread, pwrite and lseek work. */
   get seekable(): boolean {
     return false
@@ -77,11 +92,14 @@ export abstract class FileDescription {
   /** Drops a reference; the last one closes. */
   unref(): void {
     if (--this.refs > 0) return
+    if (this.inode.locks !== null) releaseDescriptionLocks(this, this.inode)
+    if (this.path !== null) notifyClose(this, this.path.dentry)
     this.release()
     if (this.path !== null) {
       const dentry = this.path.dentry
+      const inode = this.openedInode!
       dentry.refs--
-      if (dentry.inode !== null && dentry.inode.nlink === 0 && dentry.refs === 0) dentry.inode.evict()
+      if (--inode.opens === 0 && inode.nlink === 0) inode.evict()
     }
   }
 

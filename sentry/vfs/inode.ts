@@ -93,6 +93,8 @@ export abstract class Inode {
   /** Advisory locks, inotify watches and the like hang themselves here (vfs/locks.ts, vfs/inotify.ts). */
   locks: object | null = null
   watches: object | null = null
+  /** File descriptions that are open on it; with `nlink` 0 the last one calls {@link evict}. */
+  opens = 0
   /** FIFO (fs/pipe.ts) or bound socket (net/unix) that this inode stands for. */
   special: object | null = null
 
@@ -149,7 +151,14 @@ export abstract class Inode {
     return -EPERM
   }
   /** renameat2 within one super block; `target` is what newName names now, if anything. */
-  rename(_name: string, _inode: Inode, _newDir: Inode, _newName: string, _target: Inode | null, _flags: number): number {
+  rename(
+    _name: string,
+    _inode: Inode,
+    _newDir: Inode,
+    _newName: string,
+    _target: Inode | null,
+    _flags: number,
+  ): number {
     return -EXDEV
   }
   /** Emits entries from position `pos` on (0 and 1 are '.' and '..', emitted by the caller). 0 or −errno. */

@@ -33,6 +33,8 @@ export class Mount {
   /** Where it is attached; null for the root of the namespace, and after a detach. */
   parent: Mount | null = null
   mountpoint: Dentry | null = null
+  /** Mounts attached to this one, by mount point. A second mount on the same place sits on the root of the first. */
+  children: Map<Dentry, Mount> | null = null
   /** MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME. */
   flags: number
 
@@ -58,20 +60,17 @@ export class MountNamespace {
     this.mounts.push(root)
   }
 
-  /** The topmost mount attached at (parent, dentry), if any. */
+  /** The mount attached at (parent, dentry), if any. */
   mountedAt(parent: Mount, dentry: Dentry): Mount | undefined {
-    if (dentry.mounted === 0) return undefined
-    for (let i = this.mounts.length - 1; i >= 0; i--) {
-      const m = this.mounts[i]!
-      if (m.parent === parent && m.mountpoint === dentry) return m
-    }
-    return undefined
+    return dentry.mounted === 0 || parent.children === null ? undefined : parent.children.get(dentry)
   }
 
   attach(mount: Mount, parent: Mount, mountpoint: Dentry): void {
     mount.parent = parent
     mount.mountpoint = mountpoint
     mountpoint.mounted++
+    if (parent.children === null) parent.children = new Map()
+    parent.children.set(mountpoint, mount)
     this.mounts.push(mount)
   }
 
@@ -79,7 +78,10 @@ export class MountNamespace {
   detach(mount: Mount): void {
     const i = this.mounts.indexOf(mount)
     if (i >= 0) this.mounts.splice(i, 1)
-    if (mount.mountpoint !== null) mount.mountpoint.mounted--
+    if (mount.mountpoint !== null) {
+      mount.mountpoint.mounted--
+      mount.parent?.children?.delete(mount.mountpoint)
+    }
     mount.parent = null
     mount.mountpoint = null
   }

@@ -1,7 +1,8 @@
 /**
  * A mounted file system instance (Linux: struct super_block). One may be mounted in many places.
  */
-import type { Dentry } from './dentry.ts'
+import { Dentry } from './dentry.ts'
+import { trackDentries } from './dentry-cache.ts'
 import type { Inode, StatFs } from './inode.ts'
 
 let nextDev = 0x20
@@ -20,10 +21,23 @@ export abstract class SuperBlock {
   /** Whether others (the host) may change names and attributes behind our back: cached dentries are revalidated. */
   readonly shared: boolean = false
 
+  private rootEntry: Dentry | null = null
+  /** The one dentry of `root`, which all mounts of the file system share. */
+  get rootDentry(): Dentry {
+    if (this.rootEntry === null) {
+      this.rootEntry = new Dentry(this, null, '/', this.root)
+      trackDentries(this)
+    }
+    return this.rootEntry
+  }
+
   abstract statfs(out: StatFs): number
 
-  /** A hint before a walk of several uncached components below `dir`: fill the dentry cache in one round trip. */
-  prefetch(_dir: Dentry, _names: readonly string[]): void {}
+  /**
+   * A hint before a walk of uncached components below `dir`: fill the dentry cache in one round trip. `open`: what is
+   * found last will be opened for reading.
+   */
+  prefetch(_dir: Dentry, _names: readonly string[], _open = false): void {}
 
   /** Shared file systems: is the cached dentry still true? May update its inode's attributes. */
   revalidate(_dentry: Dentry): boolean {
