@@ -1,0 +1,323 @@
+/**
+ * The wire between a sentry (client) and its gofer (server): frames on a SOCK_SEQPACKET socket, one request or one
+ * response each, at most MAX_FRAME bytes. One request is outstanding at a time; the response repeats its id. A
+ * descriptor may travel with a frame (SCM_RIGHTS).
+ *
+ *   request    u32 id · u16 type · u16 mount · fields of the type
+ *   response   u32 id · i32 result (≥ 0 or −errno) · fields of the type when result ≥ 0
+ *
+ *   path       u16 length · bytes · NUL: components from the mount's root joined by '/', none of them '', '.' or '..'
+ *   text       u16 length · bytes · NUL (may hold anything but NUL)
+ *   blob       u16 length · bytes
+ *   time       f64 seconds · u32 nanoseconds
+ *   stat       the first STAT_SIZE bytes of struct statx
+ *
+ * Everything is little-endian. Both sides check what they decode: the reader never leaves the frame, remembers that it
+ * would have had to, and `ok` says so at the end. What must stay true: a frame is decoded from memory that the peer
+ * cannot change any more, and the numbers below are never reused for another meaning.
+ */
+
+export const PROTOCOL_VERSION = 1
+export const MAX_FRAME = 65536
+export const HEADER_SIZE = 8
+/** struct statx up to and without stx_mnt_id. */
+export const STAT_SIZE = 144
+/** Longest path in a frame. Deeper trees exist, but not in a kernel that still answers getcwd(2). */
+export const MAX_PATH_BYTES = 16384
+export const MAX_NAME = 255
+/** Components that one WALK may ask for. */
+export const MAX_WALK = 64
+
+/* Request types, with their fields → those of the response. */
+
+/** u32 version → u32 version · u16 count · per mount: u16 id · u32 MOUNT_* flags · stat */
+export const HELLO = 1
+/** path base · path names · u32 open flags or NO_OPEN → i32 stop · u16 count · stat… · [stop > 0: text target] · i32 opened [+ fd] */
+export const WALK = 2
+/** path → stat */
+export const STAT = 3
+/** path · u32 flags → stat + fd. Regular files only. */
+export const OPEN = 4
+/** path · u32 mode · u32 uid · u32 gid → stat + fd (read-write). The name must be free. */
+export const CREATE = 5
+/** path · u32 cursorLow · u32 cursorHigh → u32 cursorLow · u32 cursorHigh · u16 end · u16 count · per entry: stat · text name · text target */
+export const READDIR = 6
+/** path · u32 mode · u32 uid · u32 gid → stat */
+export const MKDIR = 7
+/** path · u32 mode · u32 uid · u32 gid · u32 rdev → stat. FIFOs and sockets; devices where the mount allows them. */
+export const MKNOD = 8
+/** path · text target · u32 uid · u32 gid → stat */
+export const SYMLINK = 9
+/** path old · path new → stat of new. With a descriptor `old` is ignored: the descriptor's file gets the name. */
+export const LINK = 10
+/** path */
+export const UNLINK = 11
+/** path */
+export const RMDIR = 12
+/** path old · path new · u32 RENAME_* flags */
+export const RENAME = 13
+/** path · u32 ATTR_* valid · u32 mode · u32 uid · u32 gid · f64 size · time atime · time mtime → stat. With a descriptor: of its file. */
+export const SETATTR = 14
+/** path → text */
+export const READLINK = 15
+/** path → blob of struct statfs */
+export const STATFS = 16
+/** path · text name → blob */
+export const GETXATTR = 17
+/** path · text name · blob value · u32 flags */
+export const SETXATTR = 18
+/** path → blob of NUL-terminated names */
+export const LISTXATTR = 19
+/** path · text name */
+export const REMOVEXATTR = 20
+/** path of a directory or file: to disk */
+export const FSYNC = 21
+/** path of a directory · u32 mode · u32 uid · u32 gid → stat + fd (read-write) of a file without a name */
+export const TMPFILE = 22
+
+/** WALK: do not open what is found. */
+export const NO_OPEN = 0xffffffff
+/** WALK stop: everything was found; the last component found is a symbolic link and its target follows; −errno: the next component failed so. */
+export const WALK_COMPLETE = 0
+export const WALK_SYMLINK = 1
+
+/** The bits of OPEN's flags that the gofer takes. */
+export const OPEN_FLAGS_ALLOWED = 3 /* O_ACCMODE */ | 0o1000 /* O_TRUNC */
+
+export const MOUNT_READONLY = 1
+export const MOUNT_DIRECTORY = 2
+/** Names and attributes may change behind the sentry's back. */
+export const MOUNT_SHARED = 4
+
+export const ATTR_MODE = 1
+export const ATTR_UID = 2
+export const ATTR_GID = 4
+export const ATTR_SIZE = 8
+export const ATTR_ATIME = 16
+export const ATTR_MTIME = 32
+export const ATTR_ALL = 63
+
+/** Puts fields one after the other. `ok` turns false where they would not fit; nothing is written from then on. */
+export class FrameWriter {
+  readonly bytes: Buffer
+  private readonly view: DataView
+  pos = 0
+  ok = true
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  }
+
+  private room(n: number): boolean {
+    if (this.pos + n <= MAX_FRAME && this.ok) return true
+    this.ok = false
+    return false
+  }
+
+  request(id: number, type: number, mount: number): this {
+    this.pos = 0
+    this.ok = true
+    return this.u32(id).u16(type).u16(mount)
+  }
+
+  /** The result is filled in by {@link setResult}. */
+  response(id: number): this {
+    this.pos = 0
+    this.ok = true
+    return this.u32(id).i32(0)
+  }
+
+  setResult(result: number): void {
+    this.view.setInt32(4, result, true)
+  }
+
+  u16(value: number): this {
+    if (this.room(2)) this.view.setUint16(this.pos, value, true)
+    this.pos += 2
+    return this
+  }
+  u32(value: number): this {
+    if (this.room(4)) this.view.setUint32(this.pos, value, true)
+    this.pos += 4
+    return this
+  }
+  i32(value: number): this {
+    if (this.room(4)) this.view.setInt32(this.pos, value, true)
+    this.pos += 4
+    return this
+  }
+  f64(value: number): this {
+    if (this.room(8)) this.view.setFloat64(this.pos, value, true)
+    this.pos += 8
+    return this
+  }
+
+  /** Also a path: the caller vouches for its form. */
+  text(s: string): this {
+    this.u16(s.length & 0xffff)
+    if (s.length <= 0xffff && this.room(s.length + 1)) {
+      this.bytes.write(s, this.pos, 'latin1')
+      this.bytes[this.pos + s.length] = 0
+    } else this.ok = false
+    this.pos += s.length + 1
+    return this
+  }
+
+  blob(data: Uint8Array): this {
+    this.u16(data.length & 0xffff)
+    if (data.length <= 0xffff && this.room(data.length)) this.bytes.set(data, this.pos)
+    else this.ok = false
+    this.pos += data.length
+    return this
+  }
+
+  /** Copies fields that lie in another buffer, without a length. */
+  copy(from: Uint8Array, start: number, length: number): this {
+    if (this.room(length)) this.bytes.set(from.subarray(start, start + length), this.pos)
+    this.pos += length
+    return this
+  }
+
+  /** Overwrites the last `length` bytes. */
+  replace(from: Uint8Array, start: number, length: number): void {
+    if (this.ok) this.bytes.set(from.subarray(start, start + length), this.pos - length)
+  }
+
+  /** Counts bytes that were put here by address. */
+  advance(length: number): this {
+    this.room(length)
+    this.pos += length
+    return this
+  }
+
+  /** Bytes that can still be written. */
+  get left(): number {
+    return MAX_FRAME - this.pos
+  }
+  patchU16(at: number, value: number): void {
+    this.view.setUint16(at, value, true)
+  }
+  patchU32(at: number, value: number): void {
+    this.view.setUint32(at, value, true)
+  }
+  patchI32(at: number, value: number): void {
+    this.view.setInt32(at, value, true)
+  }
+}
+
+/** Takes fields one after the other. Reading past the end yields zeros and turns `ok` false. */
+export class FrameReader {
+  readonly bytes: Buffer
+  readonly view: DataView
+  pos = 0
+  end = 0
+  ok = true
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  }
+
+  start(length: number): void {
+    this.pos = 0
+    this.end = length
+    this.ok = true
+  }
+
+  private take(n: number): number {
+    const at = this.pos
+    if (n > this.end - at) {
+      this.ok = false
+      this.pos = this.end
+      return -1
+    }
+    this.pos = at + n
+    return at
+  }
+
+  u16(): number {
+    const at = this.take(2)
+    return at < 0 ? 0 : this.view.getUint16(at, true)
+  }
+  u32(): number {
+    const at = this.take(4)
+    return at < 0 ? 0 : this.view.getUint32(at, true)
+  }
+  i32(): number {
+    const at = this.take(4)
+    return at < 0 ? 0 : this.view.getInt32(at, true)
+  }
+  f64(): number {
+    const at = this.take(8)
+    return at < 0 ? 0 : this.view.getFloat64(at, true)
+  }
+
+  /** Skips `length` bytes and returns where they begin, or −1. */
+  skip(length: number): number {
+    return this.take(length)
+  }
+
+  /**
+   * Takes a text and returns where it begins; its length is then in `textLength`. 0 bytes long and `ok` false if it
+   * leaves the frame, is not terminated or holds a NUL.
+   */
+  textAt(): number {
+    const length = this.u16()
+    const at = this.take(length + 1)
+    this.textLength = 0
+    if (at < 0) return 0
+    if (this.bytes.indexOf(0, at) !== at + length) {
+      this.ok = false
+      return 0
+    }
+    this.textLength = length
+    return at
+  }
+  textLength = 0
+
+  text(): string {
+    const at = this.textAt()
+    return this.bytes.toString('latin1', at, at + this.textLength)
+  }
+
+  /** A copy. */
+  blob(): Uint8Array {
+    const length = this.u16()
+    const at = this.take(length)
+    return at < 0 ? new Uint8Array(0) : Uint8Array.prototype.slice.call(this.bytes, at, at + length)
+  }
+
+  /** Everything was there and nothing is left. */
+  get complete(): boolean {
+    return this.ok && this.pos === this.end
+  }
+}
+
+const SLASH = 47
+const DOT = 46
+
+/**
+ * Whether bytes [at, at + length) form a path of the wire: no empty, '.' or '..' component, none longer than MAX_NAME,
+ * no NUL. The empty path is the mount's root. 0 or the errno that it deserves, positive.
+ */
+export function checkPath(bytes: Uint8Array, at: number, length: number): number {
+  if (length === 0) return 0
+  if (length > MAX_PATH_BYTES) return ENAMETOOLONG
+  const end = at + length
+  let start = at
+  for (let i = at; i <= end; i++) {
+    const c = i === end ? SLASH : bytes[i]!
+    if (c === 0) return EINVAL
+    if (c !== SLASH) continue
+    const n = i - start
+    if (n === 0 || (n === 1 && bytes[start] === DOT)) return EINVAL
+    if (n === 2 && bytes[start] === DOT && bytes[start + 1] === DOT) return EINVAL
+    if (n > MAX_NAME) return ENAMETOOLONG
+    start = i + 1
+  }
+  return 0
+}
+/* Not from sentry/abi: the gofer imports nothing of the kernel it distrusts. */
+const EINVAL = 22
+const ENAMETOOLONG = 36

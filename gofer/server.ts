@@ -1,0 +1,167 @@
+/**
+ * The serving loop: receive a frame, do what it says, answer. Synchronous and one at a time: the sentry waits for each
+ * answer anyway, and a handler never has to think of another.
+ *
+ * What must stay true: each frame gets exactly one answer, whatever it holds, and nothing it opened stays open.
+ */
+
+import { FrameSocket } from '../native/frame-socket.ts'
+import { write } from '../native/host.ts'
+import { AT_EMPTY_PATH, HostMemory } from '../native/host-files.ts'
+import * as changes from './changes.ts'
+import * as lookups from './lookups.ts'
+import {
+  CREATE,
+  FrameReader,
+  FrameWriter,
+  FSYNC,
+  GETXATTR,
+  HEADER_SIZE,
+  HELLO,
+  LINK,
+  LISTXATTR,
+  MAX_FRAME,
+  MKDIR,
+  MKNOD,
+  MOUNT_DIRECTORY,
+  MOUNT_READONLY,
+  MOUNT_SHARED,
+  OPEN,
+  PROTOCOL_VERSION,
+  READDIR,
+  READLINK,
+  REMOVEXATTR,
+  RENAME,
+  RMDIR,
+  SETATTR,
+  SETXATTR,
+  STAT,
+  STATFS,
+  SYMLINK,
+  TMPFILE,
+  UNLINK,
+  WALK,
+} from './protocol.ts'
+import { EINVAL, EIO, EMSGSIZE, ENOSYS, EOVERFLOW, EPROTO, Request, SCRATCH_SIZE } from './request.ts'
+import type { Resolver, ServedMount } from './resolve.ts'
+import * as xattrs from './xattrs.ts'
+
+type Handler = (q: Request) => number
+
+const EINTR = 4
+
+export class Server {
+  private readonly socket: FrameSocket
+  private readonly mounts: readonly ServedMount[]
+  private readonly request: Request
+  private readonly handlers: (Handler | undefined)[] = []
+
+  constructor(fd: number, mounts: readonly ServedMount[], resolver: Resolver, mountIds: ReadonlySet<bigint>) {
+    this.socket = new FrameSocket(fd, MAX_FRAME)
+    this.mounts = mounts
+    this.request = new Request(
+      resolver,
+      new FrameReader(this.socket.in.bytes),
+      new FrameWriter(this.socket.out.bytes),
+      this.socket.in,
+      this.socket.out,
+      new HostMemory(SCRATCH_SIZE),
+      mounts[0]!,
+      mountIds,
+    )
+    const h = this.handlers
+    h[HELLO] = (q) => this.hello(q)
+    h[WALK] = lookups.walk
+    h[STAT] = lookups.stat
+    h[OPEN] = lookups.open
+    h[READDIR] = lookups.readdir
+    h[READLINK] = lookups.readlink
+    h[STATFS] = lookups.statfs
+    h[FSYNC] = lookups.fsync
+    h[CREATE] = changes.create
+    h[TMPFILE] = changes.tmpfile
+    h[MKDIR] = changes.mkdir
+    h[MKNOD] = changes.mknod
+    h[SYMLINK] = changes.symlink
+    h[LINK] = changes.link
+    h[UNLINK] = changes.unlink
+    h[RMDIR] = changes.rmdir
+    h[RENAME] = changes.rename
+    h[SETATTR] = changes.setattr
+    h[GETXATTR] = xattrs.getxattr
+    h[SETXATTR] = xattrs.setxattr
+    h[LISTXATTR] = xattrs.listxattr
+    h[REMOVEXATTR] = xattrs.removexattr
+  }
+
+  /** Serves until the sentry closes its end; 0 then, or the −errno that ended it. */
+  serve(): number {
+    const { socket, request: q } = this
+    for (;;) {
+      const n = socket.receive(false)
+      if (n === -EINTR) continue
+      // An empty frame looks like the end.
+      if (n === 0 && socket.closed) return 0
+      if (n < 0 && n !== -EMSGSIZE) return n
+      const result = this.handle(n)
+      let length = q.w.pos
+      if (result < 0) length = HEADER_SIZE
+      q.w.setResult(result)
+      const sent = socket.send(length, result < 0 ? -1 : q.donated)
+      q.end()
+      if (sent < 0) return sent
+    }
+  }
+
+  private handle(n: number): number {
+    const q = this.request
+    const { r, w } = q
+    r.start(Math.max(0, n))
+    const id = r.u32()
+    const type = r.u16()
+    const mountId = r.u16()
+    w.response(id)
+    q.begin(this.mounts[0]!, this.socket.takeFd())
+    if (n < 0) return n
+    if (!r.ok) return -EPROTO
+    const handler = this.handlers[type]
+    if (handler === undefined) return -ENOSYS
+    const mount = this.mounts[mountId]
+    if (mount === undefined) return -EINVAL
+    q.mount = mount
+    try {
+      const result = handler(q)
+      return result >= 0 && !w.ok ? -EOVERFLOW : result
+    } catch (error) {
+      // Our bug; one request is lost, not the container.
+      const line = Buffer.from(`gofer: request ${type}: ${(error as Error).stack}\n`)
+      write(2, line, line.length)
+      return -EIO
+    }
+  }
+
+  private hello(q: Request): number {
+    const version = q.r.u32()
+    if (!q.r.complete || version !== PROTOCOL_VERSION) return -EPROTO
+    const { w } = q
+    w.u32(PROTOCOL_VERSION)
+    const countAt = w.pos
+    w.u16(0)
+    let count = 0
+    for (const mount of this.mounts) {
+      if (mount === undefined) continue
+      const error = q.stat(mount.rootFd, q.emptyString, AT_EMPTY_PATH)
+      if (error < 0) return error
+      w.u16(mount.id)
+      w.u32(
+        (mount.readonly ? MOUNT_READONLY : 0) |
+          (mount.isDirectory ? MOUNT_DIRECTORY : 0) |
+          (mount.shared ? MOUNT_SHARED : 0),
+      )
+      q.putStat()
+      count++
+    }
+    w.patchU16(countAt, count)
+    return 0
+  }
+}
