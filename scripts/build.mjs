@@ -36,7 +36,12 @@ for (const { out, dir, flags } of C_PARTS) {
   execFileSync('mv', [`${target}.tmp`, target])
 }
 
-const ENTRIES = { cli: 'runsc-cli/main.ts', sentry: 'syscalls/main.ts', gofer: 'gofer/main.ts' }
+let commit = 'unknown'
+try {
+  commit = execFileSync('git', ['-C', root, 'rev-parse', 'HEAD'], { stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim()
+} catch {}
+
+const ENTRIES = { cli: 'runsc-cli/main.ts', sentry: 'syscalls/main.ts', gofer: 'gofer/main.ts', syscalls: 'runsc-cli/commands/syscalls.ts' }
 for (const [name, entry] of Object.entries(ENTRIES)) {
   if (!existsSync(join(root, entry))) continue
   await build({
@@ -50,7 +55,7 @@ for (const [name, entry] of Object.entries(ENTRIES)) {
     minifyWhitespace: false,
     minifySyntax: true,
     sourcemap: false,
-    define: { 'import.meta.url': '"file:///dist"' },
+    define: { 'import.meta.url': '"file:///dist"', BUILD_COMMIT: JSON.stringify(commit) },
     logLevel: 'warning',
   })
 }

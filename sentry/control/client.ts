@@ -3,7 +3,7 @@
  * awaited. Replies come in the order of requests; use one client per `wait`.
  */
 import { closeSync, constants, openSync } from 'node:fs'
-import { createConnection, type Socket } from 'node:net'
+import { createConnection, Socket } from 'node:net'
 import { basename, dirname } from 'node:path'
 import { encodeFrame, FrameReader } from './codec.ts'
 import type { ProcessInfo, ProcessSpec, Reply, ReplyValue, Request, StateInfo, Stats } from './protocol.ts'
@@ -61,6 +61,11 @@ export class ControlClient {
     })
   }
 
+  /** The near end of a socketpair whose far end the sentry has. Takes the descriptor over. */
+  static fromFd(fd: number): ControlClient {
+    return new ControlClient(new Socket({ fd, readable: true, writable: true }))
+  }
+
   request(request: Request): Promise<ReplyValue> {
     return this.enqueue(() => void this.socket.write(encodeFrame(request)))
   }
@@ -93,6 +98,12 @@ export class ControlClient {
 
   close(): void {
     this.socket.destroy()
+  }
+
+  /** An open connection does not keep the process alive. */
+  unref(): this {
+    this.socket.unref()
+    return this
   }
 
   private enqueue(send: () => void): Promise<ReplyValue> {

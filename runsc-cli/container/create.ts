@@ -1,0 +1,140 @@
+/**
+ * create: from a bundle to a sandbox whose init process waits for `start`. Whatever goes wrong, nothing is left behind;
+ * whenever this process is killed, what is on disk suffices for `delete --force` to clean up.
+ */
+import { userInfo } from 'node:os'
+import { createCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
+import { CliError } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { GlobalOptions } from '../options.ts'
+import { planBoot } from '../spec/boot.ts'
+import { type LoadedSpec, loadBundle } from '../spec/load.ts'
+import { type BorrowedTerminal, consoleForSocket } from './console.ts'
+import { destroy } from './destroy.ts'
+import { ContainerDirectory, type ContainerState, type Lock, writePidFile } from './directory.ts'
+import { OCI_VERSION, runHooks } from './hooks.ts'
+import { processRef, until } from './liveness.ts'
+import { ensureMountPoints } from './mount-points.ts'
+import { type Sandbox, spawnSandbox } from './spawn.ts'
+import { ociState } from './status.ts'
+
+export interface CreateRequest {
+  id: string
+  bundle: string
+  configName?: string
+  pidFile: string
+  consoleSocket: string
+  /** Foreground `run`: the user's terminal, and the sandbox ends with this process. */
+  terminal: BorrowedTerminal | null
+  owned: boolean
+}
+
+export interface Created {
+  directory: ContainerDirectory
+  state: ContainerState
+  sandbox: Sandbox
+  spec: LoadedSpec
+  /** Still held. */
+  lock: Lock
+}
+
+export async function create(request: CreateRequest, options: GlobalOptions, log: Log): Promise<Created> {
+  const spec = loadBundle(request.bundle, request.configName)
+  for (const warning of spec.warnings) log.warn(warning)
+  const directory = new ContainerDirectory(options.root, request.id)
+  const { boot, gofer } = planBoot(request.id, spec, options)
+  checkConsole(request, boot.process.terminal)
+
+  directory.create()
+  const lock = await directory.lock()
+  const linux = spec.config.linux
+  const useCgroups = !options.ignoreCgroups && !options.rootless && process.getuid?.() === 0
+  const cgroups = useCgroups ? planCgroups(request.id, linux?.cgroupsPath, options.systemdCgroup) : { dirs: [] }
+  const state: ContainerState = {
+    version: 1,
+    ociVersion: spec.config.ociVersion,
+    id: request.id,
+    bundle: spec.bundle,
+    rootfs: spec.rootfs,
+    created: new Date().toISOString(),
+    owner: userInfo().username,
+    annotations: spec.config.annotations,
+    phase: 'creating',
+    sentry: null,
+    gofer: null,
+    cgroups: [],
+    hooks: spec.config.hooks,
+    process: boot.process,
+  }
+  directory.write(state)
+  let sandbox: Sandbox | undefined
+  try {
+    createCgroups(cgroups)
+    state.cgroups = cgroups.dirs.map((d) => d.path)
+    directory.write(state)
+    if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources)) log.warn(warning)
+    ensureMountPoints(spec.rootfs, boot.mounts)
+
+    const network = linux?.namespaces.find((n) => n.type === 'network')
+    const terminal = boot.process.terminal
+    const slave = request.consoleSocket ? consoleForSocket(request.consoleSocket, boot.process.consoleSize) : -1
+    if (request.terminal && !boot.process.consoleSize.rows) boot.process.consoleSize = request.terminal.size
+    sandbox = spawnSandbox({
+      boot,
+      gofer,
+      stdio: terminal ? [-1, -1, -1] : [0, 1, 2],
+      console: slave >= 0 ? slave : (request.terminal?.fd ?? -1),
+      controllingConsole: slave >= 0,
+      controlSocket: directory.controlSocket,
+      owned: request.owned,
+      cgroups: state.cgroups,
+      netns: network ? network.path || undefined : '',
+    })
+    state.sentry = processRef(sandbox.sentry.pid!)
+    state.gofer = processRef(sandbox.gofer.pid!)
+    directory.write(state)
+    if (slave >= 0) (await import('../../native/host.ts')).close(slave)
+
+    const { hooks } = spec.config
+    const early = [...hooks.prestart, ...hooks.createRuntime, ...hooks.createContainer]
+    if (early.length) {
+      // Hooks may run as soon as the namespaces are there; the sentry boots meanwhile.
+      await Promise.race([sandbox.ready, namespacesReady(sandbox.sentry.pid!)])
+      for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const)
+        await runHooks(kind, hooks[kind], { ...ociState(state, 'creating'), ociVersion: OCI_VERSION })
+    }
+    await sandbox.ready
+    state.phase = 'created'
+    directory.write(state)
+    if (request.pidFile) writePidFile(request.pidFile, sandbox.sentry.pid!)
+  } catch (error) {
+    sandbox?.ready.catch(() => {})
+    await destroy(directory, state).catch(() => {})
+    lock.release()
+    throw error
+  }
+  return { directory, state, sandbox, spec, lock }
+}
+
+function checkConsole(request: CreateRequest, terminal: boolean): void {
+  if (terminal && !request.consoleSocket && !request.terminal)
+    throw new CliError(
+      request.owned
+        ? 'process.terminal is true, but stdin is not a terminal'
+        : 'cannot allocate tty if tssandbox will detach without setting console socket',
+    )
+  if (!terminal && request.consoleSocket)
+    throw new CliError('cannot use console socket if tssandbox will not detach or allocate tty')
+}
+
+/** `launch` has made the namespaces when it is replaced by Node. */
+async function namespacesReady(pid: number): Promise<void> {
+  const { readlinkSync } = await import('node:fs')
+  await until(() => {
+    try {
+      return !readlinkSync(`/proc/${pid}/exe`).endsWith('/launch')
+    } catch {
+      return true
+    }
+  }, 10_000)
+}

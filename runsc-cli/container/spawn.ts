@@ -1,0 +1,203 @@
+/**
+ * Starts the two processes of a sandbox side by side: the gofer, which holds the files, and the sentry, whose pid is the
+ * container's. Both through `dist/launch`, which sets up namespaces and cgroups and closes every other descriptor.
+ */
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
+import { closeSync, constants, openSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { join } from 'node:path'
+import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
+import { distDir } from '../../native/library.ts'
+import {
+  AF_UNIX,
+  bindUnix,
+  listen,
+  SOCK_CLOEXEC,
+  SOCK_SEQPACKET,
+  SOCK_STREAM,
+  socket,
+} from '../../native/unix-socket.ts'
+import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
+import { CliError } from '../errors.ts'
+import type { GoferMount } from '../spec/mounts.ts'
+
+export interface SandboxSpec {
+  boot: BootConfig
+  gofer: GoferMount[]
+  /** Host descriptors of the container's stdin, stdout and stderr; −1: the console. */
+  stdio: [number, number, number]
+  /** Raw host terminal; −1: none. Stays the caller's to close. */
+  console: number
+  controllingConsole: boolean
+  /** Where to listen for the CLI; empty: nowhere. */
+  controlSocket: string
+  /** Whether the sandbox is to end with this process. */
+  owned: boolean
+  cgroups: string[]
+  /** undefined: a new network namespace; empty: the host's; else one by path. */
+  netns: string | undefined
+}
+
+export interface Sandbox {
+  sentry: ChildProcess
+  gofer: ChildProcess
+  /** Settles when the sentry has booted: undefined, or the reason why it did not. */
+  ready: Promise<void>
+  /** Control connection of an owned sandbox; −1 otherwise. */
+  owner: number
+}
+
+const O_CLOEXEC = 0o2000000
+const MFD_CLOEXEC = 1
+
+function check(result: number, what: string): number {
+  if (result < 0) throw new CliError(`${what}: errno ${-result}`)
+  return result
+}
+
+function pair(type: number): [number, number] {
+  const fds = new Int32Array(2)
+  check(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 'socketpair')
+  return [fds[0]!, fds[1]!]
+}
+
+/** A descriptor to read `text` from, from its start. */
+function document(name: string, text: string): number {
+  const fd = check(memfdCreate(name, MFD_CLOEXEC), 'memfd_create')
+  const bytes = Buffer.from(text)
+  check(write(fd, bytes, bytes.length), 'write')
+  // The child's position is this one's: open the file again, at 0.
+  const again = openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY)
+  close(fd)
+  return again
+}
+
+function listenAt(path: string): number {
+  const slash = path.lastIndexOf('/')
+  const dir = openSync(path.slice(0, slash), constants.O_DIRECTORY | constants.O_RDONLY)
+  const fd = check(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | constants.O_NONBLOCK, 0), 'socket')
+  // Through a descriptor: a long root and a 64-digit id do not fit into a sockaddr_un.
+  check(bindUnix(fd, `/proc/self/fd/${dir}/${path.slice(slash + 1)}`), 'bind control socket')
+  check(listen(fd, 128), 'listen')
+  closeSync(dir)
+  return fd
+}
+
+/** One line from the ready pipe. */
+function readLine(fd: number): Promise<string> {
+  return new Promise((resolve) => {
+    const stream = new Socket({ fd, readable: true, writable: false })
+    let text = ''
+    stream.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+      if (text.includes('\n')) stream.destroy()
+    })
+    stream.on('error', () => {})
+    stream.on('close', () => resolve(text))
+  })
+}
+
+/** Node flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
+const SENTRY_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
+const GOFER_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
+
+/** Descriptors of a child by number: 0–2 first, the rest in the order they are added. */
+class ChildFds {
+  readonly stdio: number[]
+  constructor(stdio: [number, number, number]) {
+    this.stdio = [...stdio]
+  }
+  /** The number that `fd` will have in the child; −1 stays −1. */
+  add(fd: number): number {
+    return fd < 0 ? -1 : this.stdio.push(fd) - 1
+  }
+  get keep(): string[] {
+    return this.stdio.length > 3 ? ['--keep-fd', `3-${this.stdio.length - 1}`] : []
+  }
+}
+
+export function spawnSandbox(spec: SandboxSpec): Sandbox {
+  const dist = distDir()
+  const launch = join(dist, 'launch')
+  const devNull = openSync('/dev/null', constants.O_RDWR)
+  const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
+  const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
+  const readyFds = new Int32Array(2)
+  check(pipe2(readyFds, O_CLOEXEC), 'pipe2')
+  const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
+  const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
+
+  const goferConfig = document(
+    'gofer-config',
+    JSON.stringify({
+      mounts: spec.gofer.map((m, id) => ({
+        id,
+        source: m.source,
+        kind: m.isFile ? 'file' : 'dir',
+        readonly: m.readonly,
+        recursive: m.recursive,
+        shared: m.shared,
+        allowDevices: false,
+      })),
+    }),
+  )
+  const stderr = spec.boot.process.terminal ? devNull : spec.stdio[2]
+  const goferFds = new ChildFds([devNull, devNull, spec.boot.debugLog ? 2 : stderr < 0 ? devNull : stderr])
+  const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
+  const gofer = spawnChild(launch, goferFds.stdio, [
+    ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core', ...cgroups],
+    ...goferFds.keep,
+    ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
+    ...goferArgs.map(String),
+  ])
+
+  const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number])
+  const boot: BootConfig = {
+    ...spec.boot,
+    fds: {
+      stdio: spec.stdio.map((fd, i) => (fd < 0 ? -1 : i)) as [number, number, number],
+      gofer: fds.add(goferForSentry),
+      control: fds.add(listener),
+      owner: fds.add(ownerThere),
+      ready: fds.add(readyFds[1]!),
+      console: fds.add(spec.console),
+      controllingConsole: spec.controllingConsole,
+    },
+  }
+  const bootFd = document('boot-config', JSON.stringify(boot))
+  const bootNumber = fds.add(bootFd)
+  const namespaces = spec.netns === undefined ? 'mnt,ipc,uts,net' : 'mnt,ipc,uts'
+  const sentry = spawnChild(launch, fds.stdio, [
+    ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
+    ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
+    ...cgroups,
+    ...fds.keep,
+    ...['--chdir', '/', '--nofile', '1048576', '--argv0', 'tssandbox-sentry'],
+    ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
+  ])
+
+  for (const fd of [devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
+    if (fd >= 0) close(fd)
+  return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
+}
+
+function spawnChild(program: string, stdio: number[], args: string[]): ChildProcess {
+  const child = spawn(program, args, { stdio: stdio as StdioOptions })
+  child.on('error', () => {})
+  if (child.pid === undefined) throw new CliError(`cannot run ${program}: is the project built?`)
+  return child
+}
+
+async function booted(line: Promise<string>, sentry: ChildProcess): Promise<void> {
+  const text = await line
+  if (text === '') {
+    const status = await new Promise<string>((resolve) => {
+      const describe = () => (sentry.signalCode ? `signal ${sentry.signalCode}` : `exit status ${sentry.exitCode}`)
+      if (sentry.exitCode !== null || sentry.signalCode) resolve(describe())
+      else sentry.once('exit', () => resolve(describe()))
+    })
+    throw new CliError(`the sentry did not start: ${status}`)
+  }
+  const message = JSON.parse(text) as ReadyMessage
+  if (!message.ok) throw new CliError(message.error)
+}

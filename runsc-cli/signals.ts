@@ -1,0 +1,43 @@
+/** Signal names and numbers as `kill` takes them, and forwarding of the CLI's own signals into a container. */
+import { constants } from 'node:os'
+import { CliError } from './errors.ts'
+
+const NUMBERS = constants.signals as Record<string, number>
+const SIGRTMIN = 34
+const SIGRTMAX = 64
+
+/** `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+3`. */
+export function parseSignal(text: string): number {
+  if (/^\d+$/.test(text)) {
+    const n = Number(text)
+    if (n <= 64) return n
+  }
+  const name = text.toUpperCase().replace(/^SIG/, '')
+  const known = NUMBERS[`SIG${name}`]
+  if (known !== undefined) return known
+  const rt = /^RT(MIN|MAX)([+-]\d+)?$/.exec(name)
+  if (rt) {
+    const n = (rt[1] === 'MIN' ? SIGRTMIN : SIGRTMAX) + Number(rt[2] ?? 0)
+    if (n >= SIGRTMIN && n <= SIGRTMAX) return n
+  }
+  throw new CliError(`unknown signal "${text}"`)
+}
+
+/** Not to be caught, ours to act on, or meant for this process alone. */
+const NOT_FORWARDED = new Set(['SIGKILL', 'SIGSTOP', 'SIGCHLD', 'SIGWINCH', 'SIGPIPE', 'SIGTTIN', 'SIGTTOU', 'SIGTSTP'])
+/** Faults and traps of this process, and what V8 uses. */
+const OURS = new Set(['SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGIOT', 'SIGPROF', 'SIGUNUSED'])
+
+export function forwardSignals(send: (signal: number) => void): void {
+  for (const [name, number] of Object.entries(NUMBERS)) {
+    if (NOT_FORWARDED.has(name) || OURS.has(name)) continue
+    try {
+      process.on(name as NodeJS.Signals, () => send(number))
+    } catch {}
+  }
+}
+
+/** What a shell says of a child that ended so. */
+export function exitStatus(code: number | null, signal: NodeJS.Signals | null): number {
+  return code ?? 128 + (signal ? (NUMBERS[signal] ?? 0) : 0)
+}

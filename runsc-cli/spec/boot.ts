@@ -1,0 +1,70 @@
+/** Puts a checked config.json and the CLI's flags together into the sentry's BootConfig and the gofer's list of mounts. */
+import { realpathSync, statSync } from 'node:fs'
+import { hostname } from 'node:os'
+import type { BootConfig, BootFds } from '../../sentry/control/protocol.ts'
+import { toBytes } from '../bytes.ts'
+import { CliError } from '../errors.ts'
+import type { GlobalOptions } from '../options.ts'
+import type { LoadedSpec } from './load.ts'
+import { type GoferMount, planMounts } from './mounts.ts'
+import { processSpec } from './process.ts'
+
+export interface BootPlan {
+  /** Everything but the descriptors, which the spawner fills in. */
+  boot: BootConfig
+  gofer: GoferMount[]
+}
+
+export const NO_BOOT_FDS: BootFds = {
+  stdio: [0, 1, 2],
+  gofer: -1,
+  control: -1,
+  owner: -1,
+  ready: -1,
+  console: -1,
+  controllingConsole: false,
+}
+
+/** CPUs that a CFS quota allows, rounded up; 0: no quota. */
+export function cpusOfQuota(quota: number | undefined, period: number | undefined): number {
+  return quota !== undefined && quota > 0 ? Math.max(1, Math.ceil(quota / (period || 100_000))) : 0
+}
+
+function rootMount(rootfs: string, readonly: boolean): GoferMount {
+  const stat = statSync(rootfs, { throwIfNoEntry: false })
+  if (!stat?.isDirectory()) throw new CliError(`root.path: ${rootfs} is not a directory`)
+  return { source: realpathSync(rootfs), readonly, isFile: false, recursive: true, shared: false }
+}
+
+export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): BootPlan {
+  const { config, bundle } = spec
+  const linux = config.linux
+  const resources = linux?.resources
+  const root = rootMount(spec.rootfs, config.root!.readonly)
+  const { mounts, gofer } = planMounts(config.mounts, root, bundle, `${bundle}/config.json`)
+  const boot: BootConfig = {
+    version: 1,
+    id,
+    process: processSpec(spec.process, `${bundle}/config.json: process`),
+    root: { goferMount: 0, readonly: config.root!.readonly, overlay: false },
+    hostname: toBytes(config.hostname || hostname()),
+    domainname: toBytes(config.domainname ?? '(none)'),
+    mounts,
+    maskedPaths: (linux?.maskedPaths ?? []).map(toBytes),
+    readonlyPaths: (linux?.readonlyPaths ?? []).map(toBytes),
+    network: options.network,
+    limits: {
+      pids: Math.max(0, resources?.pids?.limit ?? 0),
+      memory: Math.max(0, resources?.memory?.limit ?? 0),
+      cpus: cpusOfQuota(resources?.cpu?.quota, resources?.cpu?.period),
+    },
+    cgroupPath: '/',
+    sysctl: Object.entries(linux?.sysctl ?? {}).map(([k, v]) => [toBytes(k), toBytes(v)]),
+    platform: options.platform,
+    autoStart: false,
+    strace: options.strace,
+    debugLog: options.debugLog,
+    fds: NO_BOOT_FDS,
+  }
+  return { boot, gofer }
+}
