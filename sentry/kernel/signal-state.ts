@@ -3,6 +3,7 @@
  * holds the rules.
  */
 import { SigSet } from './sigset.ts'
+import { WaitQueue } from './wait-queue.ts'
 
 export const NSIG = 64
 export const SIG_DFL = 0
@@ -39,7 +40,14 @@ export interface SigInfo {
   /** Raw 128 bytes for rt_sigqueueinfo with other codes; null otherwise. */
   raw: Uint8Array | null
   /** Who queued it: a POSIX timer re-arms when its signal is taken. */
-  source: object | null
+  source: SignalSource | null
+  /** The uid whose RLIMIT_SIGPENDING it counts against; undefined: not counted. kernel/signal.ts keeps it. */
+  chargedUid?: number
+}
+
+/** Hears when its signal is taken from the queue, before anyone reads the info. */
+export interface SignalSource {
+  signalTaken(info: SigInfo): void
 }
 
 /** Queued signals: standard ones at most once, real-time ones in order. */
@@ -58,6 +66,13 @@ export class GroupSignals {
   /** WSTOPPED / WCONTINUED notices that a parent can still collect. */
   stopReport = 0
   continueReport = false
+  /** Woken with EPOLLIN whenever a signal is queued to the group or one of its threads (signalfd, rt_sigtimedwait). */
+  readonly signalWait = new WaitQueue()
+  /**
+   * The container's init: signals without a handler do not reach it, except SIGKILL and SIGSTOP from outside (Linux:
+   * SIGNAL_UNKILLABLE). Boot sets it on pid 1; a fault of its own clears it.
+   */
+  unkillable = false
 
   constructor(actions: SigAction[]) {
     this.actions = actions
@@ -82,4 +97,14 @@ export class TaskSignals {
   altSize = 0
   /** SS_DISABLE = 2, SS_AUTODISARM = 1 << 31. */
   altFlags = 2
+  /** While STOPPED: the arguments of returnToGuest() to go on with. */
+  stopRet = 0
+  stopInSyscall = false
+  /** What a call that ended with ERESTART_RESTARTBLOCK keeps for restart_syscall(2). */
+  restartDeadline = Number.NaN
+  restartState: object | null = null
+  /** Of the last fault, for sigcontext. */
+  trapno = 0
+  errorCode = 0
+  cr2 = 0
 }

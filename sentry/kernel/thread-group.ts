@@ -25,6 +25,8 @@ export class ThreadGroup {
   exitSignal: number
   /** All threads have been told to exit with this wait status; −1 while alive. */
   exitStatus = -1
+  /** Wait status of the leader when it ended before the other threads; −1 otherwise. */
+  leaderStatus = -1
   /** The last thread is gone; waits for its parent. */
   zombie = false
   /** Woken with EPOLLIN when a child changes state (for wait4) and, for pidfds, when this group exits. */
