@@ -41,7 +41,7 @@ export abstract class FileDescription {
   /** Credentials of the opener (f_cred). */
   creds: Credentials | null = null
   /** Epoll items that watch this description (fs/epoll.ts keeps it). */
-  epollItems: object | null = null
+  epollItems: { fileReleased(): void } | null = null
   /** F_SETOWN / F_SETSIG / fasync state (syscalls/fcntl.ts keeps it). */
   owner: object | null = null
   private refs = 1
@@ -92,6 +92,7 @@ export abstract class FileDescription {
   /** Drops a reference; the last one closes. */
   unref(): void {
     if (--this.refs > 0) return
+    if (this.epollItems !== null) this.epollItems.fileReleased()
     if (this.inode.locks !== null) releaseDescriptionLocks(this, this.inode)
     if (this.path !== null) notifyClose(this, this.path.dentry)
     this.release()
