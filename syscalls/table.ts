@@ -4,6 +4,8 @@
  * One line per call, every number up to the newest. `none` without a handler answers ENOSYS.
  */
 import { sysPipe, sysPipe2 } from './pipe.ts'
+import { sysEpollCreate, sysEpollCreate1, sysEpollCtl, sysEpollPwait, sysEpollPwait2, sysEpollWait } from './epoll.ts'
+import { sysPoll, sysPpoll, sysPselect6, sysSelect } from './poll.ts'
 import { full, none, partial, type Syscall } from './define.ts'
 
 // biome-ignore format: one line per call
@@ -15,7 +17,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(4, 'stat', 'path filename, ptr statbuf'),
   none(5, 'fstat', 'fd fd, ptr statbuf'),
   none(6, 'lstat', 'path filename, ptr statbuf'),
-  none(7, 'poll', 'ptr ufds, u32 nfds, int timeout'),
+  full(7, 'poll', sysPoll, 'pollfds ufds, u32 nfds, int timeout'),
   none(8, 'lseek', 'fd fd, off offset, u32 whence'),
   none(9, 'mmap', 'ptr addr, u64 len, int prot, int flags, fd fd, int off'),
   none(10, 'mprotect', 'ptr start, size len, u64 prot'),
@@ -31,7 +33,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(20, 'writev', 'fd fd, ptr vec, u64 vlen'),
   none(21, 'access', 'path filename, int mode'),
   full(22, 'pipe', sysPipe, 'ptr fildes'),
-  none(23, 'select', 'int n, ptr inp, ptr outp, ptr exp, ptr tvp'),
+  full(23, 'select', sysSelect, 'int n, fdset inp, fdset outp, fdset exp, ptr tvp'),
   none(24, 'sched_yield', ''),
   none(25, 'mremap', 'ptr addr, u64 old_len, u64 new_len, u64 flags, ptr new_addr'),
   none(26, 'msync', 'ptr start, size len, int flags'),
@@ -221,7 +223,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(210, 'io_cancel', 'u64 ctx_id, ptr iocb, ptr result'),
   none(211, 'get_thread_area', ''),
   none(212, 'lookup_dcookie', 'u64 cookie64, ptr buf, size len'),
-  none(213, 'epoll_create', 'int size'),
+  full(213, 'epoll_create', sysEpollCreate, 'int size'),
   none(214, 'epoll_ctl_old', ''),
   none(215, 'epoll_wait_old', ''),
   none(216, 'remap_file_pages', 'ptr start, u64 size, u64 prot, u64 pgoff, u64 flags'),
@@ -240,8 +242,8 @@ export const SYSCALLS: readonly Syscall[] = [
   none(229, 'clock_getres', 'int which_clock, ptr tp'),
   none(230, 'clock_nanosleep', 'int which_clock, int flags, ptr rqtp, ptr rmtp'),
   none(231, 'exit_group', 'int error_code'),
-  none(232, 'epoll_wait', 'fd epfd, ptr events, int maxevents, int timeout'),
-  none(233, 'epoll_ctl', 'fd epfd, int op, fd fd, ptr event'),
+  full(232, 'epoll_wait', sysEpollWait, 'fd epfd, ptr events, int maxevents, int timeout'),
+  full(233, 'epoll_ctl', sysEpollCtl, 'fd epfd, epoll_op op, fd fd, ptr event'),
   none(234, 'tgkill', 'int tgid, int pid, int sig'),
   none(235, 'utimes', 'path filename, ptr utimes'),
   none(236, 'vserver', ''),
@@ -278,8 +280,8 @@ export const SYSCALLS: readonly Syscall[] = [
   none(267, 'readlinkat', 'fd dfd, path path, ptr buf, int bufsiz'),
   none(268, 'fchmodat', 'fd dfd, path filename, mode mode'),
   none(269, 'faccessat', 'fd dfd, path filename, int mode'),
-  none(270, 'pselect6', 'int arg, u64 arg, u64 arg, u64 arg, u64 arg, u64 arg'),
-  none(271, 'ppoll', 'u64 arg, u32 arg, u64 arg, u64 arg, size arg'),
+  full(270, 'pselect6', sysPselect6, 'int n, fdset inp, fdset outp, fdset exp, ptr tsp, ptr sig'),
+  full(271, 'ppoll', sysPpoll, 'pollfds ufds, u32 nfds, ptr tsp, ptr sigmask, size sigsetsize'),
   none(272, 'unshare', 'u64 unshare_flags'),
   none(273, 'set_robust_list', 'ptr head, size len'),
   none(274, 'get_robust_list', 'int pid, ptr head_ptr, ptr len_ptr'),
@@ -289,7 +291,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(278, 'vmsplice', 'fd fd, ptr iov, u64 nr_segs, u32 flags'),
   none(279, 'move_pages', 'int pid, u64 nr_pages, ptr pages, ptr nodes, ptr status, int flags'),
   none(280, 'utimensat', 'fd dfd, path filename, ptr utimes, int flags'),
-  none(281, 'epoll_pwait', 'fd epfd, ptr events, int maxevents, int timeout, ptr sigmask, size sigsetsize'),
+  full(281, 'epoll_pwait', sysEpollPwait, 'fd epfd, ptr events, int maxevents, int timeout, ptr sigmask, size sigsetsize'),
   none(282, 'signalfd', 'fd ufd, ptr user_mask, size sizemask'),
   none(283, 'timerfd_create', 'int clockid, int flags'),
   none(284, 'eventfd', 'u32 count'),
@@ -299,7 +301,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(288, 'accept4', 'int arg, u64 arg, u64 arg, int arg'),
   none(289, 'signalfd4', 'fd ufd, ptr user_mask, size sizemask, int flags'),
   none(290, 'eventfd2', 'u32 count, int flags'),
-  none(291, 'epoll_create1', 'int flags'),
+  full(291, 'epoll_create1', sysEpollCreate1, 'open_flags flags'),
   none(292, 'dup3', 'fd oldfd, fd newfd, int flags'),
   full(293, 'pipe2', sysPipe2, 'ptr fildes, open_flags flags'),
   none(294, 'inotify_init1', 'int flags'),
@@ -360,7 +362,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(438, 'pidfd_getfd', 'fd pidfd, fd fd, u32 flags'),
   none(439, 'faccessat2', 'fd dfd, path filename, int mode, int flags'),
   none(440, 'process_madvise', 'fd pidfd, ptr vec, size vlen, int behavior, u32 flags'),
-  none(441, 'epoll_pwait2', 'fd epfd, ptr events, int maxevents, ptr timeout, ptr sigmask, size sigsetsize'),
+  full(441, 'epoll_pwait2', sysEpollPwait2, 'fd epfd, ptr events, int maxevents, ptr timeout, ptr sigmask, size sigsetsize'),
   none(442, 'mount_setattr', 'fd dfd, path path, u32 flags, ptr uattr, size usize'),
   none(443, 'quotactl_fd', 'fd fd, u32 cmd, u32 id, ptr addr'),
   none(444, 'landlock_create_ruleset', 'ptr attr, size size, u32 flags'),

@@ -20,6 +20,7 @@ import {
 } from '../vfs/file-description.ts'
 import type { Inode } from '../vfs/inode.ts'
 import type { Path } from '../vfs/path.ts'
+import { registerFifo } from '../vfs/special.ts'
 import { AnonInode, nextAnonIno, PIPEFS } from './anon.ts'
 import { DEFAULT_SLOTS, PAGE, PipeBuffer } from './pipe-buffer.ts'
 import { sendSigpipe } from './sigpipe.ts'
@@ -289,3 +290,5 @@ export function setPipeSize(t: Task, file: FileDescription, arg: number): number
 export function getPipeSize(file: FileDescription): number {
   return file instanceof PipeFile ? file.pipe.size : -EBADF
 }
+
+registerFifo(openFifo)

@@ -59,6 +59,14 @@ export class WaitQueue {
     return this.head === null
   }
 
+  /** Takes the first waiter off the queue and notifies it: for waiters of which any one will do (epoll_wait). */
+  wakeOne(events: number): void {
+    const waiter = this.head
+    if (waiter === null) return
+    waiter.remove()
+    waiter.target.notify(waiter, events)
+  }
+
   /** Notifies every waiter interested in `events` that was queued when the wake began. */
   wake(events: number): void {
     let waiter = this.head
