@@ -5,6 +5,7 @@ import { clockGettime } from '../../native/host.ts'
 
 export const CLOCK_REALTIME = 0
 export const CLOCK_MONOTONIC = 1
+export const CLOCK_BOOTTIME = 7
 
 const TS = new Uint32Array(4)
 const TWO32 = 0x1_0000_0000
@@ -12,6 +13,12 @@ const TWO32 = 0x1_0000_0000
 /** CLOCK_MONOTONIC in ns, exact below 104 days of uptime. */
 export function monotonicNs(): number {
   clockGettime(CLOCK_MONOTONIC, TS)
+  return (TS[0]! + TS[1]! * TWO32) * 1e9 + TS[2]!
+}
+
+/** Time since the machine booted, suspend included, in ns: what /proc/uptime and sysinfo(2) show. */
+export function uptimeNs(): number {
+  clockGettime(CLOCK_BOOTTIME, TS)
   return (TS[0]! + TS[1]! * TWO32) * 1e9 + TS[2]!
 }
 

@@ -14,6 +14,7 @@ import type { FdTable } from '../vfs/fd-table.ts'
 import type { FsContext } from '../vfs/fs-context.ts'
 import type { Credentials } from './credentials.ts'
 import type { Kernel } from './kernel.ts'
+import { SchedState } from './sched.ts'
 import { TaskSignals } from './signal-state.ts'
 import { BLOCK, type SysRet } from './sysret.ts'
 import type { ThreadGroup } from './thread-group.ts'
@@ -38,7 +39,8 @@ const WORD_VIEW = new DataView(WORD.buffer)
 
 export class Task implements Wakeable, TimerEntry, UserMemory {
   readonly kernel: Kernel
-  readonly tid: number
+  /** Changes only when a thread that is not the leader calls execve (kernel/exit.ts: becomeLeader). */
+  tid: number
   group: ThreadGroup
   mm: MemoryManager
   fds: FdTable
@@ -57,6 +59,10 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   /** prctl(PR_SET_PDEATHSIG). */
   parentDeathSignal = 0
   keepCaps = false
+  /** Scheduling attributes; clone gives the child `sched.fork()`. */
+  sched = new SchedState()
+  /** personality(2), inherited. */
+  personality = 0
 
   // ---- the system call in progress ---------------------------------------------------------------------------------
   sysno = -1
@@ -66,6 +72,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   deadline = Number.NaN
   /** Anything else a handler keeps across its retries. Null at the start of each call. */
   sysState: object | null = null
+  /** The wait in progress ignores signals (vfork): cleared at the start of each call. */
+  uninterruptible = false
   /** Registered waiters; only the first `waiting` are on queues. */
   private readonly waiters: Waiter[] = []
   private waiting = 0

@@ -1,0 +1,75 @@
+/**
+ * CPU time of thread groups (Linux: thread_group_cputime).
+ *
+ * Guest code runs in stub processes of the host, so the host's accounting is the guest's. A group's time is that of its
+ * address space's process plus what it used in address spaces that it left (execve). A vfork child runs in its parent's
+ * process: what passes until it leaves is the child's, not the parent's.
+ */
+import { readHostCpu } from './host-proc.ts'
+import type { ThreadGroup } from './thread-group.ts'
+
+interface Ledger {
+  /** Of address spaces that were left; negative start values stand for a process that was shared. */
+  userNs: number
+  systemNs: number
+  /** Whether the group still runs in an address space. */
+  live: boolean
+  /** The group whose process is borrowed, and its clock when that began. */
+  lender: ThreadGroup | null
+  lentUserNs: number
+  lentSystemNs: number
+}
+
+const ledgers = new WeakMap<ThreadGroup, Ledger>()
+
+function ledger(g: ThreadGroup): Ledger {
+  let entry = ledgers.get(g)
+  if (entry === undefined) {
+    entry = { userNs: 0, systemNs: 0, live: true, lender: null, lentUserNs: 0, lentSystemNs: 0 }
+    ledgers.set(g, entry)
+  }
+  return entry
+}
+
+/** The result of {@link groupCpu}; stays until the next call. */
+export const groupTimes = { userNs: 0, systemNs: 0 }
+
+/** CPU time of all threads of a group, those that ended included. */
+export function groupCpu(g: ThreadGroup): typeof groupTimes {
+  const entry = ledger(g)
+  groupTimes.userNs = entry.userNs
+  groupTimes.systemNs = entry.systemNs
+  if (entry.live && !g.zombie) {
+    const now = readHostCpu(g.leader.thread.space.hostPid)
+    groupTimes.userNs = Math.max(0, groupTimes.userNs + now.userNs)
+    groupTimes.systemNs = Math.max(0, groupTimes.systemNs + now.systemNs)
+  }
+  return groupTimes
+}
+
+/** `child` starts in the process of `parent` (CLONE_VM without CLONE_THREAD). */
+export function cpuBorrow(child: ThreadGroup, parent: ThreadGroup): void {
+  const entry = ledger(child)
+  const now = readHostCpu(parent.leader.thread.space.hostPid)
+  entry.lender = parent
+  entry.lentUserNs = now.userNs
+  entry.lentSystemNs = now.systemNs
+  entry.userNs = -now.userNs
+  entry.systemNs = -now.systemNs
+}
+
+/** Call just before the group leaves its address space: execve (`last` false), or its end. */
+export function cpuLeave(g: ThreadGroup, last: boolean): void {
+  const entry = ledger(g)
+  if (!entry.live) return
+  const now = readHostCpu(g.leader.thread.space.hostPid)
+  entry.userNs += now.userNs
+  entry.systemNs += now.systemNs
+  if (last) entry.live = false
+  if (entry.lender !== null) {
+    const lender = ledger(entry.lender)
+    lender.userNs -= now.userNs - entry.lentUserNs
+    lender.systemNs -= now.systemNs - entry.lentSystemNs
+    entry.lender = null
+  }
+}

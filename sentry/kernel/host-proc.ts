@@ -1,0 +1,140 @@
+/**
+ * What the sentry knows of the machine through the host's /proc: CPUs, memory, load, and how much its own stub processes
+ * used.
+ *
+ * Opened before the sentry confines itself (call {@link openHostProc} early); afterwards only these descriptors are
+ * used. Everything degrades to a harmless value when the host's /proc is not there. Guests never see a host pid.
+ */
+import { clockGettime, close, openat, pread, raw } from '../../native/host.ts'
+
+const O_RDONLY = 0
+const O_CLOEXEC = 0o2000000
+const O_PATH = 0o10000000
+const O_DIRECTORY = 0o200000
+const AT_FDCWD = -100
+const SYS_SCHED_GETAFFINITY = 204
+
+const BUFFER = Buffer.allocUnsafeSlow(256 * 1024)
+const TS = new Uint32Array(4)
+const TWO32 = 0x1_0000_0000
+
+let opened = false
+let procFd = -1
+let meminfoFd = -1
+let loadavgFd = -1
+let cpuinfoText = ''
+let cpuMask = Buffer.from([1])
+let cpuCount = 1
+
+/** Opens what is needed later. Harmless when called again. */
+export function openHostProc(): void {
+  if (opened) return
+  opened = true
+  procFd = openat(AT_FDCWD, '/proc', O_PATH | O_DIRECTORY | O_CLOEXEC, 0)
+  meminfoFd = openat(AT_FDCWD, '/proc/meminfo', O_RDONLY | O_CLOEXEC, 0)
+  loadavgFd = openat(AT_FDCWD, '/proc/loadavg', O_RDONLY | O_CLOEXEC, 0)
+  cpuinfoText = readHostFile('/proc/cpuinfo')
+  const mask = Buffer.alloc(128)
+  const n = raw.LLP(SYS_SCHED_GETAFFINITY, 0, mask.length, mask, 0, 0, 0)
+  if (n > 0) cpuMask = mask.subarray(0, n)
+  cpuCount = Math.max(1, (cpuinfoText.match(/^processor\t/gm) ?? []).length)
+}
+
+function readFd(fd: number): string {
+  let text = ''
+  let at = 0
+  for (;;) {
+    const n = pread(fd, BUFFER, BUFFER.length, at)
+    if (n <= 0) return text
+    text += BUFFER.toString('latin1', 0, n)
+    at += n
+  }
+}
+
+/** A file of the host, or ''. Only for use before the sentry is confined. */
+export function readHostFile(path: string): string {
+  const fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0)
+  if (fd < 0) return ''
+  const text = readFd(fd)
+  close(fd)
+  return text
+}
+
+/** /proc/cpuinfo as it was at start-up. */
+export function hostCpuinfo(): string {
+  openHostProc()
+  return cpuinfoText
+}
+/** CPUs of the machine. */
+export function hostCpus(): number {
+  openHostProc()
+  return cpuCount
+}
+/** The CPUs that the sandbox may use, as the kernel's bit mask (a multiple of 8 bytes). */
+export function hostCpuMask(): Buffer {
+  openHostProc()
+  return cpuMask
+}
+export function hostMeminfo(): string {
+  openHostProc()
+  return meminfoFd < 0 ? '' : readFd(meminfoFd)
+}
+export function hostLoadavg(): string {
+  openHostProc()
+  return loadavgFd < 0 ? '0.00 0.00 0.00 1/1 1' : readFd(loadavgFd)
+}
+
+/** A file of /proc/PID of one of our stub processes, or ''. */
+export function hostPidFile(hostPid: number, name: string): string {
+  openHostProc()
+  if (procFd < 0 || hostPid <= 0) return ''
+  const fd = openat(procFd, `${hostPid}/${name}`, O_RDONLY | O_CLOEXEC, 0)
+  if (fd < 0) return ''
+  const text = readFd(fd)
+  close(fd)
+  return text
+}
+
+const CLOCK_PROF = 0
+const CLOCK_VIRT = 1
+const CLOCK_SCHED = 2
+
+/** A CPU clock of another process (clock_getcpuclockid(3)) in ns; 0 when the process is gone. */
+function processClock(hostPid: number, which: number): number {
+  if (clockGettime((~hostPid << 3) | which, TS) < 0) return 0
+  return (TS[0]! + TS[1]! * TWO32) * 1e9 + TS[2]!
+}
+
+/** CPU time of a stub process; the result stays until the next call. */
+export const hostCpu = { userNs: 0, systemNs: 0 }
+
+/**
+ * The scheduler's exact sum, divided by the sampled user and system shares, as Linux does for getrusage(2)
+ * (kernel/sched/cputime.c, cputime_adjust).
+ */
+export function readHostCpu(hostPid: number): typeof hostCpu {
+  const total = processClock(hostPid, CLOCK_SCHED)
+  const user = processClock(hostPid, CLOCK_VIRT)
+  const system = processClock(hostPid, CLOCK_PROF) - user
+  if (system <= 0) {
+    hostCpu.userNs = total
+    hostCpu.systemNs = 0
+  } else if (user <= 0) {
+    hostCpu.userNs = 0
+    hostCpu.systemNs = total
+  } else {
+    hostCpu.systemNs = Math.min(total, Math.floor((total * system) / (system + user)))
+    hostCpu.userNs = total - hostCpu.systemNs
+  }
+  return hostCpu
+}
+
+/** Pages of a stub process: all, resident, shared (statm); the result stays until the next call. */
+export const hostPages = { size: 0, resident: 0, shared: 0 }
+export function readHostPages(hostPid: number): typeof hostPages {
+  const field = hostPidFile(hostPid, 'statm').split(' ')
+  hostPages.size = Number(field[0] ?? 0) || 0
+  hostPages.resident = Number(field[1] ?? 0) || 0
+  hostPages.shared = Number(field[2] ?? 0) || 0
+  return hostPages
+}
