@@ -3,7 +3,7 @@
  *
  * A thread ends in {@link exitTask}, always while the sentry has it (trapped, blocked, stopped), or together with its
  * whole address space. {@link exitGroup} condemns a process: threads that can be finished at once are, those that run
- * are interrupted, and a trapped one (the current task) ends in returnToGuest(). For exec, see {@link killOtherThreads}.
+ * are interrupted, and a trapped one (the current task) ends in returnToGuest(). For exec, see {@link dethread}.
  */
 import { SIGKILL } from '../abi/signal.ts'
 import { TRAP_GONE } from '../platform/platform.ts'
@@ -12,7 +12,7 @@ import { exitFutexes } from './futex-exit.ts'
 import { hangUpOrphans, stopCompleted } from './job-control.ts'
 import type { Kernel } from './kernel.ts'
 import { endSessionLeadership, notifyParentOfExit, reap, reparentChildren } from './process-tree.ts'
-import { discardAll, recalcPending } from './signal.ts'
+import { discardAll } from './signal.ts'
 import { DEAD, RUNNING, type Task, TRAPPED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -52,14 +52,10 @@ export function exitGroup(group: ThreadGroup, status: number): void {
   if (group.exitStatus >= 0 || group.zombie) return
   group.exitStatus = status
   group.signals.stopped = false
-  endThreads(group, null)
-}
-
-function endThreads(group: ThreadGroup, except: Task | null): void {
   // A private space is killed with its last task, so that its running threads need no ceremony.
   const doomed = ownsSpace(group)
   for (const t of group.tasks.slice()) {
-    if (t === except || t.state === DEAD) continue
+    if (t.state === DEAD) continue
     t.signalPending = true
     if (t.state === RUNNING && !doomed) t.thread.interrupt()
     else if (t.state !== TRAPPED) exitTask(t, group.exitStatus)
@@ -67,24 +63,23 @@ function endThreads(group: ThreadGroup, except: Task | null): void {
 }
 
 /**
- * execve(2) of a process with several threads: the others end. True when none is left; false while some still run: the
- * handler blocks (`t` is woken when the last is gone) and calls again. The caller then does {@link becomeLeader}.
+ * execve(2) of a process with several threads: the others end, and `t` takes over the process's id. A thread that still
+ * runs in a space shared with another process is interrupted and never resumed.
  */
-export function killOtherThreads(t: Task): boolean {
+export function dethread(t: Task): void {
   const group = t.group
-  if (group.tasks.length === 1) return true
   for (const other of group.tasks.slice()) {
     if (other === t || other.state === DEAD) continue
-    other.condemned = true
-    other.signalPending = true
-    if (other.state === RUNNING && !ownsSpace(group)) other.thread.interrupt()
-    else if (other.state !== TRAPPED) exitTask(other, 0)
+    if (other.state === RUNNING) {
+      other.thread.interrupt()
+      other.thread.owner = null
+    }
+    exitTask(other, 0)
   }
-  return group.tasks.length === 1
+  becomeLeader(t)
 }
 
-/** After {@link killOtherThreads}: `t` takes over the process's id. */
-export function becomeLeader(t: Task): void {
+function becomeLeader(t: Task): void {
   const group = t.group
   if (group.leader === t) return
   const ids = t.kernel.ids
@@ -92,7 +87,14 @@ export function becomeLeader(t: Task): void {
   ids.removeTask(t)
   t.tid = group.pid
   group.leader = t
+  group.leaderStatus = -1
   ids.addTask(t)
+}
+
+/** For execve(2), before the task leaves its old address space. */
+export function execReleaseMm(t: Task): void {
+  leaveAddressSpace(t)
+  cpuLeave(t.group, false)
 }
 
 /** The host thread was killed from outside (the OOM killer, an operator): the same as SIGKILL. */
@@ -103,7 +105,7 @@ export function threadGone(t: Task): void {
 }
 
 /** mm_release: what happens when a task leaves its address space, at exit and at execve. The thread is stopped. */
-export function leaveAddressSpace(t: Task): void {
+function leaveAddressSpace(t: Task): void {
   const group = t.group
   exitFutexes(t)
   if (t.clearChildTid !== 0) {
@@ -152,12 +154,6 @@ export function exitTask(t: Task, code: number): void {
     return
   }
   if (group.signals.stopped) stopCompleted(group)
-  // execve waits for the others to end.
-  if (group.tasks.length === 1) {
-    const rest = group.tasks[0]!
-    kernel.wake(rest)
-    recalcPending(rest)
-  }
 }
 
 /** The last thread of `group` is gone. */

@@ -77,8 +77,8 @@ function slowReturn(t: Task, result: SysRet, fromSyscall: boolean): boolean {
 
   while (t.signalPending) {
     const group = t.group
-    if (group.exitStatus >= 0 || t.condemned) {
-      exitTask(t, Math.max(group.exitStatus, 0))
+    if (group.exitStatus >= 0) {
+      exitTask(t, group.exitStatus)
       return false
     }
     if (group.signals.stopped) {

@@ -194,7 +194,7 @@ export function recalcPending(t: Task): void {
   const shared = t.group.signals
   const lo = (s.pending.set.lo | shared.pending.set.lo) & ~s.blocked.lo
   const hi = (s.pending.set.hi | shared.pending.set.hi) & ~s.blocked.hi
-  t.signalPending = lo !== 0 || hi !== 0 || shared.stopped || t.group.exitStatus >= 0 || t.condemned
+  t.signalPending = lo !== 0 || hi !== 0 || shared.stopped || t.group.exitStatus >= 0
 }
 
 /** Sets the blocked mask (SIGKILL and SIGSTOP excepted); shared signals that it now blocks go to another thread. */
