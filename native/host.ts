@@ -44,7 +44,8 @@ export const poll = (fds: Memory, count: number, timeoutMs: number): number => P
 export const lseek = (fd: number, offset: number, whence: number): number => L(8, fd, offset, whence, 0, 0, 0)
 export const ioctl = (fd: number, request: number, arg: Memory): number => LLP(16, fd, request, arg, 0, 0, 0)
 export const ioctlInt = (fd: number, request: number, arg: number): number => L(16, fd, request, arg, 0, 0, 0)
-export const pread = (fd: number, buf: Memory, len: number, offset: number): number => LP(17, fd, buf, len, offset, 0, 0)
+export const pread = (fd: number, buf: Memory, len: number, offset: number): number =>
+  LP(17, fd, buf, len, offset, 0, 0)
 export const pwrite = (fd: number, buf: Memory, len: number, offset: number): number =>
   LP(18, fd, buf, len, offset, 0, 0)
 export const dup = (fd: number): number => L(32, fd, 0, 0, 0, 0, 0)

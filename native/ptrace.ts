@@ -29,26 +29,16 @@ export const ptCall = libhost.func('pt_call', 'long', [
   'long',
   'long',
   'long',
-]) as (
-  slot: number,
-  nr: number,
-  a: number,
-  b: number,
-  c: number,
-  d: number,
-  e: number,
-  f: number,
-) => number
+]) as (slot: number, nr: number, a: number, b: number, c: number, d: number, e: number, f: number) => number
 export const ptBatch = libhost.func('pt_batch', 'long', ['int', 'void *', 'int']) as (
   slot: number,
   rows: Bytes,
   count: number,
 ) => number
-export const ptClone = libhost.func('pt_clone', 'int', ['int', 'int', 'ulong', 'int']) as (
+export const ptClone = libhost.func('pt_clone', 'int', ['int', 'int', 'ulong']) as (
   slot: number,
   child: number,
   flags: number,
-  direct: number,
 ) => number
 export const ptResume = libhost.func('pt_resume', 'int', ['int']) as (slot: number) => number
 export const ptInterrupt = libhost.func('pt_interrupt', 'int', ['int']) as (slot: number) => number

@@ -52,7 +52,7 @@ struct slot {
 	int32_t tid;		      /* 228 */
 	uint64_t fault_addr;	      /* 232 */
 	uint32_t zombie;	      /* 240: its end is no news */
-	uint32_t pad;
+	uint32_t at_entry;	      /* 244: stands at the seccomp stop of a call that has not been skipped yet */
 };
 
 static struct slot *slots;
@@ -288,6 +288,7 @@ static int run_stub(struct slot *slot, struct user_regs_struct *regs, struct exp
 	pid_t tid = slot->tid;
 	int interrupted = 0, status, ret = 0;
 
+	slot->at_entry = 0;
 	regs->orig_rax = -1;
 	if (ptrace(PTRACE_SETREGS, tid, 0, regs) < 0 || ptrace(PTRACE_CONT, tid, 0, 0) < 0)
 		goto lost;
@@ -405,15 +406,17 @@ long pt_batch(int s, const double *rows, int count)
 /* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 /*
- * Clones a stopped thread; the child lands in slot c, stopped, with the registers of the parent. `direct`: the parent
- * stands at a seccomp stop, whose call becomes the clone; else the stub makes it. 0 or -errno.
+ * Clones a stopped thread; the child lands in slot c, stopped, with the registers of the parent. If the parent stands at
+ * a seccomp stop, its call becomes the clone; else the stub makes it. 0 or -errno.
  */
-int pt_clone(int s, int c, unsigned long flags, int direct)
+int pt_clone(int s, int c, unsigned long flags)
 {
 	struct slot *slot = &slots[s];
 	struct user_regs_struct regs = slot->regs;
 	pid_t tid = slot->tid, child = 0;
-	int status, started = direct, interrupted = 0;
+	int direct = slot->at_entry, status, started = direct, interrupted = 0;
+
+	slot->at_entry = 0;
 
 	regs.rdi = flags;
 	regs.rsi = regs.rdx = regs.r10 = regs.r8 = 0;
@@ -473,6 +476,7 @@ int pt_resume(int s)
 	if (slot->trap == TRAP_GONE)
 		return -ESRCH;
 	slot->trap = TRAP_NONE;
+	slot->at_entry = 0;
 	if (ptrace(PTRACE_SETREGS, slot->tid, 0, &slot->regs) < 0 || ptrace(PTRACE_CONT, slot->tid, 0, 0) < 0)
 		return -errno;
 	return 0;
@@ -589,6 +593,7 @@ static int take_status(pid_t tid, int status)
 	slot->trap = TRAP_INTERRUPT;
 	if (event == PTRACE_EVENT_SECCOMP) {
 		slot->trap = TRAP_SYSCALL;
+		slot->at_entry = 1;
 	} else if (event == 0 && (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
 		   ptrace(PTRACE_GETSIGINFO, tid, 0, &info) == 0 && info.si_code > 0) {
 		slot->trap = TRAP_FAULT;

@@ -98,6 +98,7 @@ export class Kernel {
       t.progress = 0
       t.deadline = Number.NaN
       t.sysState = null
+      t.uninterruptible = false
       this.syscalls++
       if (this.tracer !== null) this.tracer.enter(t)
       this.dispatch(t)
@@ -127,7 +128,7 @@ export class Kernel {
     if (ret === BLOCK) {
       if (t.state !== TRAPPED) return
       t.state = BLOCKED
-      if (t.signalPending) this.wake(t)
+      if (t.signalPending && !t.uninterruptible) this.wake(t)
       else if (t.deadline < Number.POSITIVE_INFINITY) this.timers.add(t, t.deadline)
       return
     }

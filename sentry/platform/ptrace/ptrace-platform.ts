@@ -34,7 +34,7 @@ import { ENOMEM } from '../../abi/errno.ts'
 import { SYS_close, SYS_futex, SYS_munmap, SYS_seccomp } from '../../abi/syscall-numbers.ts'
 import { REGS_WORDS } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
-import { type AddressSpace, type GuestThread, type Platform, TRAP_FAULT, TRAP_SYSCALL } from '../platform.ts'
+import { type AddressSpace, type GuestThread, type Platform, TRAP_FAULT } from '../platform.ts'
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
 
 const TWO32 = 0x1_0000_0000
@@ -246,8 +246,7 @@ export class PtracePlatform implements Platform {
   clone(parent: PtraceThread, flags: number, space: PtraceSpace | null): PtraceThread | number {
     const slot = this.allocateSlot()
     if (slot < 0) return -ENOMEM
-    const direct = parent !== this.zygote && parent.trap === TRAP_SYSCALL ? 1 : 0
-    const ret = ptClone(parent.slot, slot, flags, direct)
+    const ret = ptClone(parent.slot, slot, flags)
     if (ret < 0) {
       this.retired.push(slot)
       return ret

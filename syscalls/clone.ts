@@ -1,0 +1,186 @@
+/**
+ * fork, vfork, clone, clone3, unshare, setns.
+ */
+import { E2BIG, EBADF, EFAULT, EINVAL, EPERM } from '../sentry/abi/errno.ts'
+import {
+  CLONE_CLEAR_SIGHAND,
+  CLONE_DETACHED,
+  CLONE_FILES,
+  CLONE_FS,
+  CLONE_INTO_CGROUP,
+  CLONE_NEWCGROUP,
+  CLONE_NEWIPC,
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  CLONE_NEWPID,
+  CLONE_NEWUSER,
+  CLONE_NEWUTS,
+  CLONE_PARENT,
+  CLONE_PARENT_SETTID,
+  CLONE_PIDFD,
+  CLONE_SIGHAND,
+  CLONE_SYSVSEM,
+  CLONE_THREAD,
+  CLONE_VFORK,
+  CLONE_VM,
+  type CloneArgs,
+  checkCloneFlags,
+  clone,
+} from '../sentry/kernel/clone.ts'
+import { CAP_SYS_ADMIN } from '../sentry/kernel/credentials.ts'
+import { BLOCK, type SysRet } from '../sentry/kernel/sysret.ts'
+import type { Task } from '../sentry/kernel/task.ts'
+import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
+import { openPidFd } from '../sentry/fs/pidfd.ts'
+
+const CSIGNAL = 0xff
+const NAMESPACES =
+  CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+const SIGCHLD = 17
+
+/** What a vfork parent waits for. */
+class VforkWait {
+  readonly child: ThreadGroup
+  readonly pid: number
+  constructor(child: ThreadGroup, pid: number) {
+    this.child = child
+    this.pid = pid
+  }
+}
+
+/** The common end: makes the child, starts it, and waits for it under CLONE_VFORK. */
+function start(t: Task, args: CloneArgs, pidfdAddr: number): SysRet {
+  if (t.sysState instanceof VforkWait) return vforkWait(t, t.sysState)
+  const err = checkCloneFlags(args.flags)
+  if (err < 0) return err
+  // No nested namespaces: refused as on a host where they are switched off, never silently shared.
+  if ((args.flags & NAMESPACES) !== 0) return t.creds.capable(CAP_SYS_ADMIN) ? -EINVAL : -EPERM
+  const child = clone(t, args)
+  if (typeof child === 'number') return child
+  if ((args.flags & CLONE_PIDFD) !== 0) {
+    const fd = openPidFd(t, child.group, 0)
+    if (fd >= 0) t.writeU32(pidfdAddr, fd)
+  }
+  const pid = child.tid
+  t.kernel.resume(child, 0, false)
+  if ((args.flags & CLONE_VFORK) === 0) return pid
+  const wait = new VforkWait(child.group, pid)
+  t.sysState = wait
+  return vforkWait(t, wait)
+}
+
+/** vfork(2)'s wait ends only with the child's exec or exit (or our own death). */
+function vforkWait(t: Task, wait: VforkWait): SysRet {
+  if (wait.child.vforkParent !== t) return wait.pid
+  t.uninterruptible = true
+  return BLOCK
+}
+
+/** fork(2). */
+export function sysFork(t: Task): SysRet {
+  return start(t, plain(0), 0)
+}
+
+/** vfork(2). */
+export function sysVfork(t: Task): SysRet {
+  return start(t, plain(CLONE_VM | CLONE_VFORK), 0)
+}
+
+const plain = (flags: number): CloneArgs => ({
+  flags,
+  exitSignal: SIGCHLD,
+  stack: 0,
+  parentTid: 0,
+  childTid: 0,
+  tls: 0,
+  clearSighand: false,
+})
+
+/** clone(2), in the argument order of x86-64. */
+export function sysClone(t: Task): SysRet {
+  const word = t.argU32(0)
+  const flags = (word & ~CSIGNAL) >>> 0
+  const parentTid = t.argPtr(2)
+  if ((flags & CLONE_PIDFD) !== 0 && (flags & CLONE_PARENT_SETTID) !== 0) return -EINVAL
+  return start(
+    t,
+    {
+      flags,
+      exitSignal: word & CSIGNAL,
+      stack: t.argPtr(1),
+      parentTid,
+      childTid: t.argPtr(3),
+      tls: t.argPtr(4),
+      clearSighand: false,
+    },
+    parentTid,
+  )
+}
+
+const ARGS = new Uint8Array(4096)
+const ARGS_VIEW = new DataView(ARGS.buffer)
+const ARGS_SIZE_V0 = 64
+const ARGS_SIZE_V2 = 88
+const u64 = (at: number): number => ARGS_VIEW.getUint32(at, true) + ARGS_VIEW.getUint32(at + 4, true) * 2 ** 32
+
+/** clone3(2). */
+export function sysClone3(t: Task): SysRet {
+  if (t.sysState instanceof VforkWait) return vforkWait(t, t.sysState)
+  const size = t.argPtr(1)
+  if (size > ARGS.length) return -E2BIG
+  if (size < ARGS_SIZE_V0) return -EINVAL
+  ARGS.fill(0, 0, ARGS_SIZE_V2)
+  if (t.readBytes(t.argPtr(0), ARGS, size) < 0) return -EFAULT
+  for (let i = ARGS_SIZE_V2; i < size; i++) if (ARGS[i] !== 0) return -E2BIG
+  const flags64 = u64(0)
+  const exitSignal = u64(32)
+  const stack = u64(40)
+  const stackSize = u64(48)
+  const setTid = u64(64)
+  const setTidSize = u64(72)
+  if (flags64 >= CLONE_INTO_CGROUP * 2 || (flags64 & (CLONE_DETACHED | CSIGNAL)) !== 0) return -EINVAL
+  if (flags64 >= CLONE_INTO_CGROUP) return -EBADF
+  if (setTidSize > 32 || (setTid === 0) !== (setTidSize === 0)) return -EINVAL
+  if (setTidSize !== 0) return t.creds.capable(CAP_SYS_ADMIN) ? -EINVAL : -EPERM
+  if (exitSignal > 64) return -EINVAL
+  if ((stack === 0) !== (stackSize === 0)) return -EINVAL
+  const clearSighand = flags64 >= CLONE_CLEAR_SIGHAND
+  const flags = flags64 % 2 ** 32
+  if (clearSighand && (flags & CLONE_SIGHAND) !== 0) return -EINVAL
+  if ((flags & (CLONE_THREAD | CLONE_PARENT)) !== 0 && exitSignal !== 0) return -EINVAL
+  return start(
+    t,
+    { flags, exitSignal, stack: stack + stackSize, parentTid: u64(24), childTid: u64(16), tls: u64(56), clearSighand },
+    u64(8),
+  )
+}
+
+/** unshare(2): what does not need a namespace of its own. */
+export function sysUnshare(t: Task): SysRet {
+  const flags = t.argU32(0)
+  const CLONE_NEWTIME = 0x80
+  const known = CLONE_THREAD | CLONE_FS | NAMESPACES | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM | CLONE_NEWTIME
+  if ((flags & ~known) !== 0) return -EINVAL
+  if ((flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) !== 0 && t.group.tasks.length > 1) return -EINVAL
+  if ((flags & (NAMESPACES | CLONE_NEWTIME)) !== 0) return t.creds.capable(CAP_SYS_ADMIN) ? -EINVAL : -EPERM
+  if ((flags & CLONE_FS) !== 0 && t.fs.shared) {
+    const copy = t.fs.clone()
+    t.fs.unref()
+    t.fs = copy
+  }
+  if ((flags & CLONE_FILES) !== 0 && t.fds.shared) {
+    const copy = t.fds.clone()
+    t.fds.unref(t)
+    t.fds = copy
+  }
+  return 0
+}
+
+/** setns(2): there is one namespace of each kind; joining it again changes nothing. */
+export function sysSetns(t: Task): SysRet {
+  const file = t.fds.get(t.argI32(0))
+  if (file === undefined) return -EBADF
+  if (!file.describe().startsWith('ns:')) return -EINVAL
+  return t.creds.capable(CAP_SYS_ADMIN) ? 0 : -EPERM
+}
+
