@@ -42,6 +42,8 @@ export class Kernel {
   /** Set by the control server or the exit of init: run() returns it. −1 while running. */
   exitCode = -1
   tracer: Tracer | null = null
+  /** The task whose handler runs, or ran last (Linux: current): a signalfd shows each process its own signals. */
+  current: Task | null = null
   /** System calls answered. */
   syscalls = 0
   /** Called once per unimplemented call number. */
@@ -121,6 +123,7 @@ export class Kernel {
 
   /** Runs the handler of the call in progress and acts on its result. */
   private dispatch(t: Task): void {
+    this.current = t
     const nr = t.sysno
     const handler = nr >= 0 && nr < this.handlers.length ? this.handlers[nr]! : null
     const ret = handler === null ? this.unimplemented(nr) : handler(t)

@@ -40,16 +40,16 @@ export function makeInfo(signo: number, code: number): SigInfo {
   }
 }
 
-const LAYOUT_KILL = 0
-const LAYOUT_TIMER = 1
-const LAYOUT_RT = 2
-const LAYOUT_CHILD = 3
-const LAYOUT_FAULT = 4
-const LAYOUT_POLL = 5
-const LAYOUT_SYS = 6
+export const LAYOUT_KILL = 0
+export const LAYOUT_TIMER = 1
+export const LAYOUT_RT = 2
+export const LAYOUT_CHILD = 3
+export const LAYOUT_FAULT = 4
+export const LAYOUT_POLL = 5
+export const LAYOUT_SYS = 6
 
 /** Which member of the union is meant. */
-function layoutOf(signo: number, code: number): number {
+export function layoutOf(signo: number, code: number): number {
   if (code > 0 && code < SI_KERNEL) {
     switch (signo) {
       case SIGILL:
