@@ -26,6 +26,7 @@ import {
 } from './memory.ts'
 import { sysEventfd, sysEventfd2, sysSignalfd, sysSignalfd4, sysTimerfdCreate, sysTimerfdGettime, sysTimerfdSettime } from './event-fd.ts'
 import { sysPidfdGetfd, sysPidfdOpen } from './pidfd.ts'
+import { sysInotifyAddWatch, sysInotifyInit, sysInotifyInit1, sysInotifyRmWatch } from './inotify.ts'
 import { full, none, partial, type Syscall } from './define.ts'
 import {
   sysGetMempolicy,
@@ -342,9 +343,9 @@ export const SYSCALLS: readonly Syscall[] = [
   none(250, 'keyctl', 'int cmd, u64 arg2, u64 arg3, u64 arg4, u64 arg5', 'as built without CONFIG_KEYS', sysAbsent),
   partial(251, 'ioprio_set', sysIoprioSet, 'int which, int who, int ioprio', 'remembered; the host schedules'),
   full(252, 'ioprio_get', sysIoprioGet, 'int which, int who'),
-  none(253, 'inotify_init', ''),
-  none(254, 'inotify_add_watch', 'fd fd, path path, u32 mask'),
-  none(255, 'inotify_rm_watch', 'fd fd, int wd'),
+  full(253, 'inotify_init', sysInotifyInit),
+  partial(254, 'inotify_add_watch', sysInotifyAddWatch, 'fd fd, path path, inotify_mask mask', 'changes made by the host on shared mounts are not seen'),
+  full(255, 'inotify_rm_watch', sysInotifyRmWatch, 'fd fd, int wd'),
   partial(256, 'migrate_pages', sysMigratePages, 'int pid, u64 maxnode, ptr from, ptr to', 'one node'),
   none(257, 'openat', 'fd dfd, path filename, int flags, mode mode'),
   none(258, 'mkdirat', 'fd dfd, path pathname, mode mode'),
@@ -383,7 +384,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(291, 'epoll_create1', sysEpollCreate1, 'open_flags flags'),
   none(292, 'dup3', 'fd oldfd, fd newfd, int flags'),
   full(293, 'pipe2', sysPipe2, 'ptr fildes, open_flags flags'),
-  none(294, 'inotify_init1', 'int flags'),
+  full(294, 'inotify_init1', sysInotifyInit1, 'open_flags flags'),
   none(295, 'preadv', 'fd fd, ptr vec, u64 vlen, u64 pos_l, u64 pos_h'),
   none(296, 'pwritev', 'fd fd, ptr vec, u64 vlen, u64 pos_l, u64 pos_h'),
   none(297, 'rt_tgsigqueueinfo', 'int tgid, int pid, int sig, ptr uinfo'),
