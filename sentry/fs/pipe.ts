@@ -167,6 +167,10 @@ export class PipeFile extends FileDescription {
     return `pipe:[${this.pipe.inode.ino}]`
   }
 
+  override get writesFully(): boolean {
+    return true
+  }
+
   override read(_t: Task, iter: IovIter, _pos: number): SysRet {
     return this.mode === O_WRONLY ? -EBADF : this.pipe.read(iter)
   }

@@ -61,6 +61,8 @@ export class HostStream extends FileDescription implements HostFdHandler {
   private readonly isSocket: boolean
   private readonly queue = new WaitQueue()
   private watched = false
+  /** The host cannot tell of changes (/dev/null): always ready, and epoll refuses it as natively. */
+  private unwatchable = false
 
   constructor(fd: number, flags: number, inode: HostInode, hostPoll: HostPoll, ownDescription: boolean) {
     super(flags, null)
@@ -79,6 +81,10 @@ export class HostStream extends FileDescription implements HostFdHandler {
     if (type === S_IFIFO) return `pipe:[${this.hostInode.ino}]`
     if (type === S_IFSOCK) return `socket:[${this.hostInode.ino}]`
     return this.hostInode.rdev === 0x103 ? '/dev/null' : `host:[${this.hostInode.ino}]`
+  }
+
+  override get writesFully(): boolean {
+    return true
   }
 
   override read(_t: Task, iter: IovIter, _pos: number): SysRet {
@@ -125,11 +131,11 @@ export class HostStream extends FileDescription implements HostFdHandler {
   }
   /** The host is asked for edges only once somebody waits. */
   override get waitQueue(): WaitQueue | null {
-    if (!this.watched) {
-      this.watched = true
-      if (this.hostPoll.watch(this.fd, WATCHED, this) < 0) this.watched = false
+    if (!this.watched && !this.unwatchable) {
+      this.watched = this.hostPoll.watch(this.fd, WATCHED, this) === 0
+      this.unwatchable = !this.watched
     }
-    return this.queue
+    return this.unwatchable ? null : this.queue
   }
   onHostEvents(events: number): void {
     this.queue.wake(events)
