@@ -70,10 +70,15 @@ function enableControllers(dir: string, mountPoint: string): void {
   }
 }
 
+/** Everything in a container's cgroup is killed with it, so it must be the container's alone. */
+export function checkUnused(plan: CgroupPlan): void {
+  for (const { path } of plan.dirs) {
+    if (processes(path).length) throw new CliError(`linux.cgroupsPath: cgroup ${path} has processes in it already`)
+  }
+}
+
 export function createCgroups(plan: CgroupPlan): void {
   for (const { path, hierarchy } of plan.dirs) {
-    // Everything in the cgroup is killed on delete, so it must be the container's alone.
-    if (processes(path).length) throw new CliError(`linux.cgroupsPath: cgroup ${path} has processes in it already`)
     mkdirSync(path, { recursive: true })
     if (hierarchy.controllers.includes('cpuset')) fillCpuset(path, hierarchy.mountPoint)
     if (hierarchy.version === 2) enableControllers(path, hierarchy.mountPoint)

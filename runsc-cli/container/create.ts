@@ -3,7 +3,7 @@
  * whenever this process is killed, what is on disk suffices for `delete --force` to clean up.
  */
 import { userInfo } from 'node:os'
-import { createCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
+import { checkUnused, createCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
 import { CliError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { GlobalOptions } from '../options.ts'
@@ -69,9 +69,11 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
   directory.write(state)
   let sandbox: Sandbox | undefined
   try {
-    createCgroups(cgroups)
+    checkUnused(cgroups)
+    // On disk before they exist, so that none is forgotten.
     state.cgroups = cgroups.dirs.map((d) => d.path)
     directory.write(state)
+    createCgroups(cgroups)
     if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources)) log.warn(warning)
     ensureMountPoints(spec.rootfs, boot.mounts)
 
