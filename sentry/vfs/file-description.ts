@@ -66,6 +66,11 @@ export abstract class FileDescription {
     return 'anon_inode:[unknown]'
   }
 
+  /** Further lines of /proc/PID/fdinfo/N, each with its newline: 'eventfd-count: …'. */
+  fdinfo(): string {
+    return ''
+  }
+
   get readable(): boolean {
     return (this.flags & O_ACCMODE) !== O_WRONLY && (this.flags & O_PATH) === 0
   }
