@@ -19,7 +19,9 @@ const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o010
 export const SECBIT_NOROOT = 1
+export const SECBIT_NO_SETUID_FIXUP = 4
 export const SECBIT_KEEP_CAPS = 16
+export const SECBIT_NO_CAP_AMBIENT_RAISE = 64
 
 const or = (a: CapSet, b: CapSet): CapSet => ({ lo: (a.lo | b.lo) >>> 0, hi: (a.hi | b.hi) >>> 0 })
 const and = (a: CapSet, b: CapSet): CapSet => ({ lo: (a.lo & b.lo) >>> 0, hi: (a.hi & b.hi) >>> 0 })

@@ -63,7 +63,10 @@ export class GroupSignals {
   /** Group stop (SIGSTOP and friends): in effect, the signal, and what wait4 has not seen yet. */
   stopped = false
   stopSignal = 0
-  /** WSTOPPED / WCONTINUED notices that a parent can still collect. */
+  /**
+   * WSTOPPED / WCONTINUED notices that a parent can still collect. stopReport: the signal once the stop is complete, −1
+   * when that has been collected, 0 before.
+   */
   stopReport = 0
   continueReport = false
   /** Woken with EPOLLIN whenever a signal is queued to the group or one of its threads (signalfd, rt_sigtimedwait). */

@@ -59,6 +59,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   /** prctl(PR_SET_PDEATHSIG). */
   parentDeathSignal = 0
   keepCaps = false
+  /** prctl(PR_SET_TIMERSLACK), ns; only remembered. */
+  timerSlack = 50000
   /** Scheduling attributes; clone gives the child `sched.fork()`. */
   sched = new SchedState()
   /** personality(2), inherited. */
