@@ -93,7 +93,7 @@ static void __attribute__((format(printf, 1, 2), unused)) say(const char *format
 #define CHECK_EQ(got, want) \
   do { \
     long long g_ = (long long)(got), w_ = (long long)(want); \
-    if (g_ != w_) FAIL("%s:%d: %s is %lld (0x%llx), not %lld (0x%llx)", GUEST_WHERE, #got, g_, g_, w_, w_); \
+    if (g_ != w_) FAIL("%s:%d: %.100s is %lld (0x%llx), not %lld (0x%llx)", GUEST_WHERE, #got, g_, g_, w_, w_); \
   } while (0)
 /* The call fails with exactly this errno. */
 #define CHECK_ERR(call, want) \
@@ -102,13 +102,13 @@ static void __attribute__((format(printf, 1, 2), unused)) say(const char *format
     long r_ = (long)(call); \
     int e_ = errno; \
     if (r_ != -1 || e_ != (want)) \
-      FAIL("%s:%d: %s returned %ld with %s, not -1 with %s", GUEST_WHERE, #call, r_, strerrorname_np(e_), strerrorname_np(want)); \
+      FAIL("%s:%d: %.100s returned %ld with %s, not -1 with %s", GUEST_WHERE, #call, r_, strerrorname_np(e_), strerrorname_np(want)); \
   } while (0)
 #define CHECK_OK(call) \
   do { \
     errno = 0; \
     long r_ = (long)(call); \
-    if (r_ == -1) FAIL("%s:%d: %s failed with %s", GUEST_WHERE, #call, strerrorname_np(errno)); \
+    if (r_ == -1) FAIL("%s:%d: %.100s failed with %s", GUEST_WHERE, #call, strerrorname_np(errno)); \
   } while (0)
 #define CHECK_STR(got, want) \
   do { \
@@ -167,6 +167,7 @@ static int __attribute__((unused)) reap(pid_t pid) {
   __extension__({ \
     pid_t pid_ = fork(); \
     if (pid_ == 0) { \
+      guest_failures = 0; \
       __VA_ARGS__; \
       _exit(guest_failures ? 99 : 0); \
     } \
