@@ -1,0 +1,491 @@
+/**
+ * A file of a gofer mount.
+ *
+ * The gofer knows files by path only, so an inode knows (one of) its names: a parent and a name there; none once it is
+ * unlinked. Its descriptors are those that the gofer donated: one for reading, one for both, shared by all of the
+ * guest's opens, which bring positions of their own. What must stay true: `users` counts the guest's opens, and the
+ * descriptors stay open while there are any.
+ */
+import { ATTR_ALL } from '../../../gofer/protocol.ts'
+import { close, ftruncate, statxFd } from '../../../native/host.ts'
+import { STATX_OFFSET } from '../../../native/host-files.ts'
+import { EINVAL, EIO, EISDIR, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
+import { O_ACCMODE, O_RDONLY, O_RDWR } from '../../abi/fcntl.ts'
+import type { Credentials } from '../../kernel/credentials.ts'
+import type { Task } from '../../kernel/task.ts'
+import type { FileDescription } from '../../vfs/file-description.ts'
+import {
+  ATTR_CTIME,
+  ATTR_GID,
+  ATTR_MODE,
+  ATTR_MTIME,
+  ATTR_SIZE,
+  ATTR_UID,
+  type DirEmitter,
+  Inode,
+  makeDev,
+  S_IFMT,
+  type SetAttr,
+} from '../../vfs/inode.ts'
+import type { Path } from '../../vfs/path.ts'
+import { newInodeGid, newInodeMode } from '../../vfs/permission.ts'
+import { openSpecial } from '../../vfs/special.ts'
+import { touchCtime } from '../../vfs/times.ts'
+import { GoferDirectory, Listing } from './directory.ts'
+import { GoferRegularFile } from './regular-file.ts'
+import type { GoferSuperBlock } from './super-block.ts'
+
+const TWO32 = 0x1_0000_0000
+const STATX_BASIC_AND_BTIME = 0xfff
+const RENAME_EXCHANGE = 2
+const STATX = Buffer.alloc(256)
+const STATX_VIEW = new DataView(STATX.buffer, STATX.byteOffset, 256)
+
+interface Name {
+  readonly parent: GoferInode
+  readonly name: string
+}
+
+export class GoferInode extends Inode {
+  declare readonly sb: GoferSuperBlock
+  /** Host descriptors, −1 while not open. */
+  private readFd = -1
+  private writeFd = -1
+  /** Opens in the guest. */
+  private users = 0
+  private parent: GoferInode | null
+  private name: string
+  /** Further names that we know. */
+  private aliases: Name[] | null = null
+  private pathCache: string | null = null
+  private pathGeneration = -1
+  /** Attributes are older than a change that the host made in passing (a directory's mtime, a link count). */
+  private stale = false
+  /** When the attributes were last learnt (shared mounts). */
+  checkedAt = 0
+  /** Text of a symbolic link, once known. */
+  linkTarget: string | null = null
+
+  constructor(sb: GoferSuperBlock, parent: GoferInode | null, name: string, view: DataView, at: number) {
+    super(sb, 0, 0, 0, 0)
+    this.parent = parent
+    this.name = name
+    this.fill(view, at)
+  }
+
+  // ---- attributes --------------------------------------------------------------------------------------------------
+
+  fill(v: DataView, at: number): void {
+    const u64 = (o: number) => v.getUint32(at + o, true) + v.getUint32(at + o + 4, true) * TWO32
+    const i64 = (o: number) => v.getUint32(at + o, true) + v.getInt32(at + o + 4, true) * TWO32
+    const o = STATX_OFFSET
+    this.ino = this.sb.inoOf(v, at)
+    this.mode = v.getUint16(at + o.mode, true)
+    this.uid = v.getUint32(at + o.uid, true)
+    this.gid = v.getUint32(at + o.gid, true)
+    this.nlink = v.getUint32(at + o.nlink, true)
+    this.size = u64(o.size)
+    this.blocks = u64(o.blocks)
+    this.blksize = v.getUint32(at + o.blksize, true)
+    this.rdev = makeDev(v.getUint32(at + o.rdevMajor, true), v.getUint32(at + o.rdevMinor, true))
+    this.atimeSec = i64(o.atime)
+    this.atimeNsec = v.getUint32(at + o.atime + 8, true)
+    this.mtimeSec = i64(o.mtime)
+    this.mtimeNsec = v.getUint32(at + o.mtime + 8, true)
+    this.ctimeSec = i64(o.ctime)
+    this.ctimeNsec = v.getUint32(at + o.ctime + 8, true)
+    this.btimeSec = i64(o.btime)
+    this.btimeNsec = v.getUint32(at + o.btime + 8, true)
+    this.stale = false
+    this.checkedAt = this.sb.now()
+  }
+
+  /** Whether a stat record is this file's, not that of a successor with its number. */
+  isSame(v: DataView, at: number): boolean {
+    return (
+      this.nlink !== 0 &&
+      this.sb.inoOf(v, at) === this.ino &&
+      (v.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === (this.mode & S_IFMT) &&
+      v.getUint32(at + STATX_OFFSET.btime, true) === this.btimeSec >>> 0 &&
+      v.getUint32(at + STATX_OFFSET.btime + 8, true) === this.btimeNsec
+    )
+  }
+
+  override revalidate(): number {
+    const fd = this.writeFd >= 0 ? this.writeFd : this.readFd
+    if (fd >= 0) {
+      // Written through descriptors and mappings that we don't see: the host knows.
+      const error = statxFd(fd, STATX_BASIC_AND_BTIME, STATX)
+      if (error === 0) this.fill(STATX_VIEW, 0)
+      return error
+    }
+    if (!this.stale && this.sb.fresh(this.checkedAt)) return 0
+    const path = this.path()
+    if (path === null) return 0
+    const { client } = this.sb
+    const result = client.stat(this.sb.mountId, path)
+    if (result === -EIO && !client.alive) return -EIO
+    const at = result < 0 ? -1 : client.takeStat()
+    if (at >= 0 && this.isSame(client.r.view, at)) this.fill(client.r.view, at)
+    return 0
+  }
+
+  setattr(attr: SetAttr): number {
+    const { sb } = this
+    if ((attr.valid & (ATTR_SIZE | ATTR_MODE | ATTR_UID | ATTR_GID)) === ATTR_SIZE && this.writeFd >= 0) {
+      if ((attr.valid & ~(ATTR_SIZE | ATTR_MTIME | ATTR_CTIME)) === 0) {
+        const error = ftruncate(this.writeFd, attr.size)
+        return error !== 0 ? error : this.revalidate()
+      }
+    }
+    const path = this.path()
+    const fd = path === null || sb.shared ? (this.writeFd >= 0 ? this.writeFd : this.readFd) : -1
+    if (path === null && fd < 0) return this.setDetached(attr)
+    const result = sb.client.setattr(sb.mountId, path ?? '', attr, attr.valid & ATTR_ALL, fd)
+    if (result < 0) return result
+    const at = sb.client.takeStat()
+    if (at < 0) return -EIO
+    this.fill(sb.client.r.view, at)
+    return 0
+  }
+
+  /** Nothing names it any more and nothing holds it on the host: only what is shown changes. */
+  private setDetached(attr: SetAttr): number {
+    if ((attr.valid & ATTR_SIZE) !== 0) return -ESTALE
+    if ((attr.valid & ATTR_MODE) !== 0) this.mode = (this.mode & S_IFMT) | (attr.mode & 0o7777)
+    if ((attr.valid & ATTR_UID) !== 0) this.uid = attr.uid
+    if ((attr.valid & ATTR_GID) !== 0) this.gid = attr.gid
+    touchCtime(this)
+    return 0
+  }
+
+  // ---- names -------------------------------------------------------------------------------------------------------
+
+  /** From the mount's root, or null when no name is left. */
+  path(): string | null {
+    const { sb } = this
+    if (this.pathGeneration === sb.pathGeneration) return this.pathCache
+    let path: string | null = ''
+    if (this.parent !== null) {
+      const base = this.parent.path()
+      path = base === null ? null : base === '' ? this.name : `${base}/${this.name}`
+    } else if (this !== sb.root) path = null
+    this.pathCache = path
+    this.pathGeneration = sb.pathGeneration
+    return path
+  }
+
+  private pathOf(name: string): string | null {
+    const base = this.path()
+    return base === null ? null : base === '' ? name : `${base}/${name}`
+  }
+
+  addName(parent: GoferInode, name: string): void {
+    if (this.parent === parent && this.name === name) return
+    // A directory has one name: it was moved, on a shared mount.
+    if (this.parent === null || this.isDir) this.setName(parent, name)
+    else {
+      this.aliases ??= []
+      if (!this.aliases.some((a) => a.parent === parent && a.name === name)) this.aliases.push({ parent, name })
+    }
+  }
+
+  private setName(parent: GoferInode | null, name: string): void {
+    this.parent = parent
+    this.name = name
+    this.pathGeneration = -1
+    // Paths of everything below change too.
+    if (this.isDir) this.sb.pathGeneration++
+  }
+
+  private removeName(parent: GoferInode, name: string): void {
+    if (this.aliases !== null) this.aliases = this.aliases.filter((a) => a.parent !== parent || a.name !== name)
+    if (this.parent !== parent || this.name !== name) return
+    const next = this.aliases?.pop()
+    this.setName(next?.parent ?? null, next?.name ?? '')
+  }
+
+  // ---- directories -------------------------------------------------------------------------------------------------
+
+  override lookup(name: string): Inode | number {
+    return this.sb.lookup(this, name)
+  }
+
+  /** The object that a request has just made in this directory. */
+  private made(name: string, result: number): GoferInode | number {
+    if (result < 0) return result
+    this.stale = true
+    const at = this.sb.client.takeStat()
+    return at < 0 ? -EIO : this.sb.inodeFor(this, name, this.sb.client.r.view, at)
+  }
+
+  override create(name: string, mode: number, creds: Credentials): Inode | number {
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const bits = newInodeMode(this, mode, creds) & 0o7777
+    const inode = this.made(name, client.create(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
+    if (typeof inode !== 'number') inode.adoptWriteFd(client.takeFd())
+    return inode
+  }
+
+  override tmpfile(mode: number, creds: Credentials): Inode | number {
+    const path = this.path()
+    if (path === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const bits = newInodeMode(this, mode, creds) & 0o7777
+    const inode = this.made('', client.tmpfile(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
+    if (typeof inode !== 'number') {
+      inode.adoptWriteFd(client.takeFd())
+      inode.setName(null, '')
+    }
+    return inode
+  }
+
+  override mkdir(name: string, mode: number, creds: Credentials): Inode | number {
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const bits = newInodeMode(this, mode, creds) & 0o7777
+    return this.made(name, client.mkdir(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
+  }
+
+  override mknod(name: string, mode: number, rdev: number, creds: Credentials): Inode | number {
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const bits = newInodeMode(this, mode, creds)
+    return this.made(name, client.mknod(mountId, path, bits, rdev, creds.fsuid, newInodeGid(this, creds)))
+  }
+
+  override symlink(name: string, target: string, creds: Credentials): Inode | number {
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const inode = this.made(name, client.symlink(mountId, path, target, creds.fsuid, newInodeGid(this, creds)))
+    if (typeof inode !== 'number') inode.linkTarget = target
+    return inode
+  }
+
+  override link(name: string, inode: Inode): number {
+    const file = inode as GoferInode
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const old = file.path()
+    const fd = old === null ? Math.max(file.writeFd, file.readFd) : -1
+    if (old === null && fd < 0) return -ENOENT
+    const result = client.link(mountId, old ?? '', path, fd)
+    if (result < 0) return result
+    const at = client.takeStat()
+    if (at < 0) return -EIO
+    file.fill(client.r.view, at)
+    file.addName(this, name)
+    this.sb.remember(file)
+    this.stale = true
+    return 0
+  }
+
+  override unlink(name: string, inode: Inode): number {
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const result = this.sb.client.unlink(this.sb.mountId, path)
+    if (result < 0) return result
+    this.stale = true
+    const file = inode as GoferInode
+    file.loseName(this, name)
+    return 0
+  }
+
+  override rmdir(name: string, inode: Inode): number {
+    const path = this.pathOf(name)
+    if (path === null) return -ENOENT
+    const result = this.sb.client.rmdir(this.sb.mountId, path)
+    if (result < 0) return result
+    this.stale = true
+    const dir = inode as GoferInode
+    dir.nlink = 0
+    this.sb.forget(dir)
+    dir.removeName(this, name)
+    return 0
+  }
+
+  /** One of its names is gone on the host. */
+  private loseName(parent: GoferInode, name: string): void {
+    if (this.nlink > 0) this.nlink--
+    if (this.nlink === 0) this.sb.forget(this)
+    touchCtime(this)
+    this.removeName(parent, name)
+  }
+
+  override rename(
+    name: string,
+    inode: Inode,
+    newDir: Inode,
+    newName: string,
+    target: Inode | null,
+    flags: number,
+  ): number {
+    const file = inode as GoferInode
+    const dir = newDir as GoferInode
+    const from = this.pathOf(name)
+    const to = dir.pathOf(newName)
+    if (from === null || to === null) return -ENOENT
+    const { client, mountId } = this.sb
+    const result = client.rename(mountId, from, to, flags)
+    if (result < 0) return result
+    this.stale = true
+    dir.stale = true
+    const replaced = target as GoferInode | null
+    if ((flags & RENAME_EXCHANGE) !== 0) {
+      replaced?.replaceName(dir, newName, this, name)
+      file.replaceName(this, name, dir, newName)
+      return 0
+    }
+    if (replaced !== null) {
+      if (replaced.isDir) {
+        replaced.nlink = 0
+        this.sb.forget(replaced)
+        replaced.removeName(dir, newName)
+      } else replaced.loseName(dir, newName)
+    }
+    file.replaceName(this, name, dir, newName)
+    return 0
+  }
+
+  private replaceName(parent: GoferInode, name: string, newParent: GoferInode, newName: string): void {
+    touchCtime(this)
+    if (this.parent === parent && this.name === name) {
+      this.setName(newParent, newName)
+      return
+    }
+    this.removeName(parent, name)
+    this.addName(newParent, newName)
+  }
+
+  /** For file systems above us (overlay); an open directory keeps a listing of its own. */
+  override readdir(_t: Task, pos: number, out: DirEmitter): number {
+    const listing = Listing.of(this, pos)
+    return typeof listing === 'number' ? listing : listing.emit(pos, out)
+  }
+
+  // ---- symbolic links ----------------------------------------------------------------------------------------------
+
+  override readlink(_t: Task): string | number {
+    if (this.linkTarget !== null) return this.linkTarget
+    const path = this.path()
+    if (path === null) return -ENOENT
+    const { client } = this.sb
+    const result = client.readlink(this.sb.mountId, path)
+    if (result < 0) return result
+    this.linkTarget = client.r.text()
+    return this.linkTarget
+  }
+
+  // ---- data --------------------------------------------------------------------------------------------------------
+
+  open(t: Task, path: Path, flags: number): FileDescription | number {
+    if (this.isDir) return new GoferDirectory(path, flags)
+    if (!this.isReg) return openSpecial(t, this, path, flags)
+    const fd = this.hostFd((flags & O_ACCMODE) !== O_RDONLY)
+    if (fd < 0) return fd
+    this.users++
+    this.sb.idle.remove(this)
+    return new GoferRegularFile(flags, path, this, fd)
+  }
+
+  /** A description is gone. */
+  closed(): void {
+    if (--this.users > 0) return
+    if (this.nlink === 0) this.closeHost()
+    else this.sb.idle.add(this)
+  }
+
+  override hostFd(write: boolean): number {
+    if (!this.isReg) return this.isDir ? -EISDIR : -EINVAL
+    if (this.writeFd >= 0) return this.keep(this.writeFd)
+    if (!write && this.readFd >= 0) return this.keep(this.readFd)
+    const path = this.path()
+    if (path === null) return -ESTALE
+    const { client } = this.sb
+    const result = client.open(this.sb.mountId, path, write ? O_RDWR : O_RDONLY)
+    if (result < 0) return result
+    const at = client.takeStat()
+    const fd = client.takeFd()
+    if (at < 0 || fd < 0) return -EIO
+    if (!this.isSame(client.r.view, at)) {
+      close(fd)
+      return -ESTALE
+    }
+    this.fill(client.r.view, at)
+    if (write) this.writeFd = fd
+    else this.readFd = fd
+    return this.keep(fd)
+  }
+
+  private keep(fd: number): number {
+    if (this.users === 0) this.sb.idle.add(this)
+    return fd
+  }
+
+  /** Takes over a descriptor that a walk brought along. */
+  adoptReadFd(fd: number): void {
+    if (this.readFd >= 0 || this.writeFd >= 0) close(fd)
+    else {
+      this.readFd = fd
+      this.keep(fd)
+    }
+  }
+
+  private adoptWriteFd(fd: number): void {
+    if (fd < 0) return
+    this.writeFd = fd
+    this.keep(fd)
+  }
+
+  closeHost(): void {
+    if (this.writeFd >= 0) this.stale = true
+    if (this.readFd >= 0) close(this.readFd)
+    if (this.writeFd >= 0) close(this.writeFd)
+    this.readFd = -1
+    this.writeFd = -1
+  }
+
+  override evict(): void {
+    this.sb.idle.remove(this)
+    this.sb.forget(this)
+    if (this.users === 0) this.closeHost()
+  }
+
+  // ---- extended attributes -----------------------------------------------------------------------------------------
+
+  override getxattr(name: string): Uint8Array | number {
+    const path = this.path()
+    if (path === null) return -ENODATA
+    const result = this.sb.client.getxattr(this.sb.mountId, path, name)
+    return result < 0 ? result : this.sb.client.r.blob()
+  }
+
+  override setxattr(name: string, value: Uint8Array, flags: number): number {
+    const path = this.path()
+    if (path === null) return -ESTALE
+    // A value that a frame cannot hold is larger than any file system of ours would take.
+    if (value.length > 60_000) return -ERANGE
+    this.stale = true
+    return this.sb.client.setxattr(this.sb.mountId, path, name, value, flags)
+  }
+
+  override listxattr(): string | number {
+    const path = this.path()
+    if (path === null) return ''
+    const result = this.sb.client.listxattr(this.sb.mountId, path)
+    return result < 0 ? result : Buffer.from(this.sb.client.r.blob()).toString('latin1')
+  }
+
+  override removexattr(name: string): number {
+    const path = this.path()
+    if (path === null) return -ESTALE
+    this.stale = true
+    return this.sb.client.removexattr(this.sb.mountId, path, name)
+  }
+}

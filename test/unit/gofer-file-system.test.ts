@@ -1,0 +1,252 @@
+/**
+ * The sentry's gofer file system over a real gofer process: names, identity, descriptors, and what happens when the
+ * gofer dies.
+ */
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { EIO, ENOENT, EROFS } from '../../sentry/abi/errno.ts'
+import { O_APPEND, O_RDONLY, O_RDWR } from '../../sentry/abi/fcntl.ts'
+import { connectGofer } from '../../sentry/fs/gofer/file-system.ts'
+import type { GoferInode } from '../../sentry/fs/gofer/inode.ts'
+import type { GoferSuperBlock } from '../../sentry/fs/gofer/super-block.ts'
+import { rootCredentials } from '../../sentry/kernel/credentials.ts'
+import type { Task } from '../../sentry/kernel/task.ts'
+import { KernelIovIter } from '../../sentry/mm/iov-iter.ts'
+import type { FileDescription } from '../../sentry/vfs/file-description.ts'
+import { ATTR_MODE, ATTR_SIZE, type Inode, type SetAttr } from '../../sentry/vfs/inode.ts'
+import { Mount, MS_NOATIME } from '../../sentry/vfs/mount.ts'
+import { Path } from '../../sentry/vfs/path.ts'
+import { type GoferProcess, startGofer } from '../support/gofer-process.ts'
+
+const T = null as unknown as Task
+const ROOT = rootCredentials()
+const NO_CHANGE: SetAttr = {
+  valid: 0,
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  size: 0,
+  atimeSec: 0,
+  atimeNsec: 0,
+  mtimeSec: 0,
+  mtimeNsec: 0,
+}
+const EXCLUSIVE = 0
+const SHARED = 1
+const READONLY = 2
+
+let dir: string
+let gofer: GoferProcess
+let mounts: Map<number, GoferSuperBlock>
+let deaths: string[]
+const host = (p: string) => join(dir, p)
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'gofer-fs-'))
+  mkdirSync(host('a/b'), { recursive: true })
+  writeFileSync(host('a/b/file'), 'hello')
+  linkSync(host('a/b/file'), host('a/hard'))
+  symlinkSync('b/file', host('a/link'))
+  gofer = startGofer(
+    [
+      { id: EXCLUSIVE, source: dir, shared: false },
+      { id: SHARED, source: dir, shared: true },
+      { id: READONLY, source: dir, shared: true, readonly: true },
+    ],
+    false,
+  )
+  deaths = []
+  gofer.client.onDeath = (reason) => deaths.push(reason)
+  const connected = connectGofer(gofer.client)
+  if (typeof connected === 'number') throw new Error(`hello: ${connected}`)
+  mounts = connected
+})
+afterEach(async () => {
+  await gofer.stop()
+  rmSync(dir, { recursive: true })
+})
+
+function ok<T extends object>(value: T | number): T {
+  if (typeof value === 'number') throw new Error(`error ${value}`)
+  return value
+}
+
+/** Walks names without the VFS. */
+function find(sb: GoferSuperBlock, path: string): GoferInode {
+  let inode: Inode = sb.root
+  for (const name of path.split('/')) inode = ok(inode.lookup(name))
+  return inode as GoferInode
+}
+
+function open(sb: GoferSuperBlock, inode: Inode, flags: number): FileDescription {
+  const dentry = sb.rootDentry.add(`open-${inode.ino}`, inode)
+  return ok(inode.open(T, new Path(new Mount(sb, sb.rootDentry, MS_NOATIME), dentry), flags))
+}
+
+function read(file: FileDescription): string {
+  const buf = Buffer.alloc(100)
+  return buf.toString('latin1', 0, file.read(T, new KernelIovIter(buf), 0) as number)
+}
+const write = (file: FileDescription, text: string, pos: number) =>
+  file.write(T, new KernelIovIter(Buffer.from(text)), pos)
+
+describe('the gofer file system', () => {
+  it('looks up, opens, reads and writes', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    const file = find(sb, 'a/b/file')
+    expect([file.isReg, file.size, file.nlink]).toEqual([true, 5, 2])
+    expect(find(sb, 'a/link').readlink(T)).toBe('b/file')
+    expect(sb.root.lookup('nothing')).toBe(-ENOENT)
+    const r = open(sb, file, O_RDONLY)
+    expect(read(r)).toBe('hello')
+    const w = open(sb, file, O_RDWR | O_APPEND)
+    expect(write(w, ' world', 0)).toBe(6)
+    expect(file.revalidate()).toBe(0)
+    expect(file.size).toBe(11)
+    expect(r.seek(T, 0, 2)).toBe(11)
+    expect(read(r)).toBe('hello world')
+    expect(w.truncate(2)).toBe(0)
+    expect(readFileSync(host('a/hard'), 'latin1')).toBe('he')
+    r.unref()
+    w.unref()
+  })
+
+  it('keeps one inode for the names of a file', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    const b = find(sb, 'a/b')
+    const one = find(sb, 'a/b/file')
+    const two = find(sb, 'a/hard')
+    expect(two).toBe(one)
+    expect(b.unlink('file', one)).toBe(0)
+    expect(one.nlink).toBe(1)
+    expect(one.path()).toBe('a/hard')
+    expect(one.setattr({ ...NO_CHANGE, valid: ATTR_MODE, mode: 0o600 })).toBe(0)
+    expect(statSync(host('a/hard')).mode & 0o777).toBe(0o600)
+  })
+
+  it('follows its own renames, also of directories above', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    const file = find(sb, 'a/b/file')
+    const a = find(sb, 'a')
+    expect(a).toBe(find(sb, 'a'))
+    expect(sb.root.rename('a', a, sb.root, 'z', null, 0)).toBe(0)
+    expect(file.path()).toBe('z/b/file')
+    const fresh = ok(a.create('new', 0o100644, ROOT)) as GoferInode
+    expect(existsSync(host('z/new'))).toBe(true)
+    const before = ok(sb.root.create('other', 0o100600, ROOT)) as GoferInode
+    expect(a.rename('new', fresh, sb.root, 'other', before, 0)).toBe(0)
+    expect([before.nlink, before.path(), fresh.path()]).toEqual([0, null, 'other'])
+    const d = ok(sb.root.mkdir('d', 0o40755, ROOT)) as GoferInode
+    expect(sb.root.rename('d', d, sb.root, 'z', a, 2)).toBe(0)
+    expect([d.path(), a.path(), file.path()]).toEqual(['z', 'd', 'd/b/file'])
+  })
+
+  it('serves files that have lost their names', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    const inode = ok(sb.root.create('gone', 0o100644, ROOT)) as GoferInode
+    const file = open(sb, inode, O_RDWR)
+    expect(sb.root.unlink('gone', inode)).toBe(0)
+    expect(write(file, 'data', 0)).toBe(4)
+    expect(read(file)).toBe('data')
+    expect(inode.setattr({ ...NO_CHANGE, valid: ATTR_MODE, mode: 0o444 })).toBe(0)
+    expect(inode.setattr({ ...NO_CHANGE, valid: ATTR_SIZE, size: 1 })).toBe(0)
+    expect([inode.mode & 0o777, inode.size, inode.nlink]).toEqual([0o444, 1, 0])
+    file.unref()
+    const unnamed = ok(sb.root.tmpfile(0o100600, ROOT)) as GoferInode
+    const f = open(sb, unnamed, O_RDWR)
+    expect(write(f, 'x', 0)).toBe(1)
+    if (process.getuid?.() === 0) {
+      expect(sb.root.link('named', unnamed)).toBe(0)
+      expect([readFileSync(host('named'), 'latin1'), unnamed.nlink]).toEqual(['x', 1])
+    }
+    f.unref()
+  })
+
+  it('prefetches a whole path, with the file open', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    sb.prefetch(sb.rootDentry, ['a', 'b', 'file'], true)
+    const a = sb.rootDentry.child('a')!
+    const file = a.child('b')!.child('file')!.inode as GoferInode
+    expect(file.size).toBe(5)
+    sb.prefetch(a, ['nothing', 'below'])
+    expect(a.child('nothing')!.inode).toBeNull()
+    sb.prefetch(a, ['link', 'x'])
+    expect((a.child('link')!.inode as GoferInode).linkTarget).toBe('b/file')
+    gofer.child.kill('SIGKILL')
+    expect(file.hostFd(false)).toBeGreaterThan(0)
+  })
+
+  it('lists directories and fills the cache with what it saw', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    const a = find(sb, 'a')
+    const names: string[] = []
+    const file = open(sb, a, O_RDONLY)
+    const out = { emit: (name: string) => names.push(name) > 0 }
+    expect(file.readdir(T, out)).toBe(0)
+    expect(names.sort()).toEqual(['.', '..', 'b', 'hard', 'link'])
+    const dentry = file.path!.dentry
+    expect((dentry.child('hard')!.inode as GoferInode).size).toBe(5)
+    const again: string[] = []
+    file.seek(T, 2, 0)
+    file.readdir(T, { emit: (name: string) => again.length < 1 && again.push(name) > 0 })
+    file.readdir(T, { emit: (name: string) => again.push(name) > 0 })
+    expect(again.sort()).toEqual(['b', 'hard', 'link'])
+    const byInode: string[] = []
+    expect(a.readdir(T, 2, { emit: (name) => byInode.push(name) > 0 })).toBe(0)
+    expect(byInode.length).toBe(3)
+    file.unref()
+  })
+
+  it('sees what others do to shared mounts', async () => {
+    const sb = mounts.get(SHARED)!
+    const a = find(sb, 'a')
+    const dentry = sb.rootDentry.add('a', a)
+    expect(sb.revalidate(dentry)).toBe(true)
+    const negative = sb.rootDentry.add('later', null)
+    const file = find(sb, 'a/b/file')
+    writeFileSync(host('a/b/file'), 'longer than before')
+    renameSync(host('a'), host('moved'))
+    writeFileSync(host('later'), '')
+    await new Promise((r) => setTimeout(r, 5))
+    expect(sb.revalidate(dentry)).toBe(false)
+    expect(sb.revalidate(negative)).toBe(false)
+    const found = find(sb, 'moved/b/file')
+    expect(found).toBe(file)
+    expect(found.size).toBe(18)
+    expect(a.path()).toBe('moved')
+  })
+
+  it('refuses to change a read-only mount', () => {
+    const sb = mounts.get(READONLY)!
+    expect(sb.readonly).toBe(true)
+    expect(sb.root.create('x', 0o100644, ROOT)).toBe(-EROFS)
+    expect(find(sb, 'a/b/file').hostFd(true)).toBe(-EROFS)
+  })
+
+  it('fails with EIO when the gofer is gone, tells once, and keeps what is open', async () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    const inode = find(sb, 'a/b/file')
+    const file = open(sb, inode, O_RDONLY)
+    gofer.child.kill('SIGKILL')
+    await gofer.exited
+    expect(sb.root.lookup('a')).toBe(-EIO)
+    expect(sb.root.create('x', 0o644, ROOT)).toBe(-EIO)
+    expect(deaths).toHaveLength(1)
+    expect(deaths[0]).toContain('gone')
+    expect(read(file)).toBe('hello')
+    file.unref()
+  })
+})
