@@ -102,8 +102,14 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     if (early.length) {
       // Hooks may run as soon as the namespaces are there; the sentry boots meanwhile.
       await Promise.race([sandbox.ready, namespacesReady(sandbox.sentry.pid!)])
-      for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const)
-        await runHooks(kind, hooks[kind], { ...ociState(state, 'creating'), ociVersion: OCI_VERSION })
+      try {
+        for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const)
+          await runHooks(kind, hooks[kind], { ...ociState(state, 'creating'), ociVersion: OCI_VERSION })
+      } catch (error) {
+        // A sentry that could not start takes its namespaces away from under the hooks: then its reason is the reason.
+        if (sandbox.sentry.exitCode !== null || sandbox.sentry.signalCode !== null) await sandbox.ready
+        throw error
+      }
     }
     await sandbox.ready
     state.phase = 'created'
