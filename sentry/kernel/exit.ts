@@ -9,6 +9,7 @@ import { SIGKILL } from '../abi/signal.ts'
 import { TRAP_GONE } from '../platform/platform.ts'
 import { cpuLeave } from './cpu-times.ts'
 import { exitFutexes } from './futex-exit.ts'
+import { stopTimers } from './itimer.ts'
 import { hangUpOrphans, stopCompleted } from './job-control.ts'
 import type { Kernel } from './kernel.ts'
 import { endSessionLeadership, notifyParentOfExit, reap, reparentChildren } from './process-tree.ts'
@@ -158,6 +159,7 @@ export function exitTask(t: Task, code: number): void {
 
 /** The last thread of `group` is gone. */
 function exitProcess(kernel: Kernel, group: ThreadGroup): void {
+  stopTimers(group)
   for (const hook of hooks) hook(group)
   group.signals.stopped = false
   discardAll(group.signals.pending)

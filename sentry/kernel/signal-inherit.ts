@@ -2,7 +2,7 @@
  * What fork and exec do to signal state (Linux: copy_sighand, copy_process, flush_signal_handlers).
  */
 import { SS_DISABLE } from '../abi/signal.ts'
-import { deletePosixTimers } from './posix-timer.ts'
+import { deletePosixTimers } from './itimer.ts'
 import { GroupSignals, SIG_DFL, SIG_IGN, type SigAction } from './signal-state.ts'
 import type { Task } from './task.ts'
 

@@ -10,6 +10,7 @@ import {
   ACTION_IGNORE,
   ACTION_TERMINATE,
   defaultAction,
+  SI_TIMER,
   SI_TKILL,
   SI_USER,
   SIGCONT,
@@ -126,7 +127,8 @@ function ignored(t: Task, sig: number, force: boolean): boolean {
 
 function enqueue(t: Task, pending: PendingSignals, info: SigInfo): number {
   const sig = info.signo
-  if (sig < SIGRTMIN && pending.set.has(sig)) return 0
+  // A POSIX timer's own entry is queued in any case: it waits to hear that it was taken.
+  if (sig < SIGRTMIN && pending.set.has(sig) && info.code !== SI_TIMER) return 0
   const uid = t.creds.uid
   const count = queuedByUid.get(uid) ?? 0
   const limit = t.group.limits.soft[RLIMIT_SIGPENDING]!
