@@ -120,9 +120,9 @@ TEST(capabilities_and_ids) {
     CHECK_EQ(caps[0], 0);
     CHECK(caps[1] != 0);
     CHECK_OK(set_caps(BIT(CAP_CHOWN), BIT(CAP_CHOWN), 0));
-    put_file("/tmp/guest-creds-probe", "");
-    CHECK_OK(chown("/tmp/guest-creds-probe", 1, 1));
-    unlink("/tmp/guest-creds-probe");
+    put_file("probe", "");
+    CHECK_OK(chown("probe", 1, 1));
+    unlink("probe");
     CHECK_ERR(set_caps(0, BIT(CAP_SETUID), 0), EPERM); /* none can be added */
     CHECK_ERR(set_caps(BIT(CAP_SETUID), BIT(CAP_CHOWN), 0), EPERM);
   }), 0);

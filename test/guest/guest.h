@@ -79,7 +79,6 @@ static void __attribute__((format(printf, 1, 2), unused)) say(const char *format
 #define GUEST_WHERE __FILE_NAME__, __LINE__
 #define CHECK(cond) \
   do { \
-    errno = 0; \
     if (!(cond)) FAIL("%s:%d: %s (errno %s)", GUEST_WHERE, #cond, strerrorname_np(errno)); \
   } while (0)
 #define REQUIRE(cond) \

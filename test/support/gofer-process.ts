@@ -28,7 +28,17 @@ export function startGofer(mounts: readonly object[], confine: boolean): GoferPr
   lseek(config, 0, 0)
   const dist = distDir()
   const node = [process.execPath, '--v8-pool-size=0', '--disable-sigusr1', join(dist, 'gofer.cjs')]
-  const launch = ['--ns', confine ? 'mnt,ipc,uts,net' : '', '--keep-fd', '3-4', '--pdeathsig', '9', '--env', 'UV_USE_IO_URING=0', '--']
+  const launch = [
+    '--ns',
+    confine ? 'mnt,ipc,uts,net' : '',
+    '--keep-fd',
+    '3-4',
+    '--pdeathsig',
+    '9',
+    '--env',
+    'UV_USE_IO_URING=0',
+    '--',
+  ]
   const child = spawn(join(dist, 'launch'), [...launch, ...node, '--config-fd', '3', '--socket-fd', '4'], {
     stdio: ['ignore', 'ignore', 'pipe', config, pair[1]!],
     cwd: '/',

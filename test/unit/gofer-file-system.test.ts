@@ -207,6 +207,16 @@ describe('the gofer file system', () => {
     const byInode: string[] = []
     expect(a.readdir(T, 2, { emit: (name) => byInode.push(name) > 0 })).toBe(0)
     expect(byInode.length).toBe(3)
+    // From then on lookups need no gofer, until a name changes.
+    const inode = ok(a.lookup('hard')) as GoferInode
+    expect(inode.path()).toBe('a/hard')
+    expect(a.lookup('nothing')).toBe(-ENOENT)
+    expect(ok(a.lookup('hard'))).toBe(inode)
+    expect(a.readdir(T, 2, { emit: () => true })).toBe(0)
+    writeFileSync(host('a/sneaked'), '')
+    expect(a.lookup('sneaked')).toBe(-ENOENT)
+    ok(a.create('made', 0o100644, ROOT))
+    expect(ok(a.lookup('sneaked'))).toBeTruthy()
     file.unref()
   })
 
