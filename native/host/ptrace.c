@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <elf.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -17,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -31,6 +33,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+#include <ucontext.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,7 +74,65 @@ int pt_slot_count(void)
 	return SLOTS;
 }
 
-/* Preconditions: SIGCHLD is blocked in every thread of the process (launch --block-sigchld). Returns the epoll fd. */
+/* Runs once in each other thread: the changed mask stays when the handler returns. */
+static volatile int masked;
+
+static void mask_sigchld(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	sigaddset(&((ucontext_t *)context)->uc_sigmask, SIGCHLD);
+	__atomic_add_fetch(&masked, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Node has threads that block everything; they need no help, and would never answer. */
+static int blocks_sigchld(pid_t tid)
+{
+	char path[64], text[4096];
+	const char *line;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 1;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	line = strstr(text, "SigBlk:");
+	return line == NULL || (strtoull(line + 7, NULL, 16) >> (SIGCHLD - 1) & 1);
+}
+
+/*
+ * Blocks SIGCHLD in every thread. Node resets the mask that it inherits, and its own threads would take (and ignore)
+ * the signals that our signalfd waits for. Threads made later inherit the mask of their makers.
+ */
+static void block_sigchld_everywhere(void)
+{
+	struct sigaction act = { .sa_sigaction = mask_sigchld, .sa_flags = SA_SIGINFO | SA_RESTART }, old;
+	int sig = SIGRTMAX - 2, sent = 0;
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+
+	if (dir == NULL)
+		return;
+	sigaction(sig, &act, &old);
+	while ((entry = readdir(dir)) != NULL) {
+		pid_t tid = atoi(entry->d_name);
+
+		if (tid > 0 && tid != (pid_t)syscall(SYS_gettid) && !blocks_sigchld(tid) &&
+		    syscall(SYS_tgkill, getpid(), tid, sig) == 0)
+			sent++;
+	}
+	closedir(dir);
+	/* A thread that ends in between never answers: give up after a second. */
+	for (int i = 0; masked < sent && i < 10000; i++)
+		usleep(100);
+	sigaction(sig, &old, NULL);
+}
+
+/* Makes the calling thread the tracer. Returns the epoll fd or -errno. */
 int pt_init(void)
 {
 	sigset_t set;
@@ -84,6 +145,7 @@ int pt_init(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	block_sigchld_everywhere();
 	sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (sigfd < 0 || epfd < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, sigfd, &ev) < 0)

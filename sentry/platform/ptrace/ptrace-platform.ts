@@ -72,6 +72,9 @@ class PtraceThread implements GuestThread {
   get trap(): number {
     return this.words[TRAP]!
   }
+  set trap(trap: number) {
+    this.words[TRAP] = trap
+  }
   get signo(): number {
     return this.words[SIGNO]! | 0
   }
