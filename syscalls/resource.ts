@@ -2,9 +2,9 @@
  * Limits and usage: getrlimit, setrlimit, prlimit64, getrusage, times.
  */
 import { EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
-import { groupCpu } from '../sentry/kernel/cpu-times.ts'
+import { groupCpu, taskCpu } from '../sentry/kernel/cpu-times.ts'
 import { CAP_SYS_RESOURCE } from '../sentry/kernel/credentials.ts'
-import { hostPidFile, readHostPages } from '../sentry/kernel/host-proc.ts'
+import { readHostPages } from '../sentry/kernel/host-proc.ts'
 import { RLIM_NLIMITS, RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
@@ -121,18 +121,6 @@ function putTimeval(at: number, ns: number): void {
   putWord(RUSAGE, at + 8, Math.floor((ns % 1e9) / 1000))
 }
 
-/** Fills `userNs` and `systemNs` for one thread from the host's figures. */
-function threadTimes(t: Task): { userNs: number; systemNs: number } {
-  const dir = `task/${t.thread.hostTid}`
-  const total = Number(hostPidFile(t.thread.space.hostPid, `${dir}/schedstat`).split(' ')[0]) || 0
-  const stat = hostPidFile(t.thread.space.hostPid, `${dir}/stat`)
-  const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  const user = Number(field[11]) || 0
-  const system = Number(field[12]) || 0
-  const systemNs = user + system === 0 ? 0 : Math.floor((total * system) / (user + system))
-  return { userNs: total - systemNs, systemNs }
-}
-
 /** getrusage(2). */
 export function sysGetrusage(t: Task): SysRet {
   const who = t.argI32(0)
@@ -141,7 +129,7 @@ export function sysGetrusage(t: Task): SysRet {
     putTimeval(0, t.group.childUserNs)
     putTimeval(16, t.group.childSystemNs)
   } else if (who === RUSAGE_SELF || who === RUSAGE_THREAD) {
-    const times = who === RUSAGE_SELF ? groupCpu(t.group) : threadTimes(t)
+    const times = who === RUSAGE_SELF ? groupCpu(t.group) : taskCpu(t)
     putTimeval(0, times.userNs)
     putTimeval(16, times.systemNs)
     putWord(RUSAGE, 32, readHostPages(t.thread.space.hostPid).resident * 4)

@@ -5,7 +5,8 @@
  * address space's process plus what it used in address spaces that it left (execve). A vfork child runs in its parent's
  * process: what passes until it leaves is the child's, not the parent's.
  */
-import { readHostCpu } from './host-proc.ts'
+import { hostPidFile, readHostCpu } from './host-proc.ts'
+import type { Task } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
 interface Ledger {
@@ -72,4 +73,16 @@ export function cpuLeave(g: ThreadGroup, last: boolean): void {
     lender.systemNs -= now.systemNs - entry.lentSystemNs
     entry.lender = null
   }
+}
+
+/** CPU time of one thread, from the host's figures for its thread. */
+export function taskCpu(t: Task): { userNs: number; systemNs: number } {
+  const dir = `task/${t.thread.hostTid}`
+  const total = Number(hostPidFile(t.thread.space.hostPid, `${dir}/schedstat`).split(' ')[0]) || 0
+  const stat = hostPidFile(t.thread.space.hostPid, `${dir}/stat`)
+  const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const user = Number(field[11]) || 0
+  const system = Number(field[12]) || 0
+  const systemNs = user + system === 0 ? 0 : Math.floor((total * system) / (user + system))
+  return { userNs: total - systemNs, systemNs }
 }

@@ -9,6 +9,7 @@ import type { Task } from '../../kernel/task.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
 import { devMajor, devMinor, type Inode } from '../../vfs/inode.ts'
 import type { Path } from '../../vfs/path.ts'
+import { registerCharDevices } from '../../vfs/special.ts'
 
 /**
  * Opens the device: `inode` is the node (its rdev says which minor), `path` the name it was opened by. Each open makes a
@@ -36,3 +37,5 @@ export function openCharDevice(t: Task, inode: Inode, path: Path, flags: number)
   const open = byNumber.get(key(major, devMinor(inode.rdev))) ?? byMajor.get(major)
   return open === undefined ? -ENXIO : open(t, inode, path, flags)
 }
+
+registerCharDevices(openCharDevice)

@@ -6,10 +6,11 @@
  */
 import { ENOENT } from '../../abi/errno.ts'
 import type { Task } from '../../kernel/task.ts'
+import { DirectoryDescription } from '../../vfs/directory-description.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
 import { type DirEmitter, type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../../vfs/inode.ts'
 import type { Path } from '../../vfs/path.ts'
-import { PseudoDirDescription } from './dir-description.ts'
+
 import { PseudoInode, type PseudoSuperBlock } from './inode.ts'
 
 /** DT_* of an inode. */
@@ -28,7 +29,7 @@ export abstract class PseudoDirectory extends PseudoInode {
   abstract override readdir(t: Task, pos: number, out: DirEmitter): number
 
   open(_t: Task, path: Path, flags: number): FileDescription | number {
-    return new PseudoDirDescription(flags, path, this)
+    return new DirectoryDescription(path, flags)
   }
 }
 

@@ -16,8 +16,8 @@ const EMPTY = new Uint8Array(0)
 const MAX_WRITE = 4096
 
 export abstract class PseudoFile extends PseudoInode {
-  constructor(sb: PseudoSuperBlock, permissions: number) {
-    super(sb, S_IFREG | permissions)
+  constructor(sb: PseudoSuperBlock, permissions: number, ino?: number) {
+    super(sb, S_IFREG | permissions, ino)
   }
 
   /** The file's bytes now (text is latin1), or −errno. `t` is the reader. */

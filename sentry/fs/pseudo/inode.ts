@@ -26,17 +26,22 @@ export abstract class PseudoSuperBlock extends SuperBlock {
   /** What statfs(2) shows as the file system's magic number. */
   protected abstract readonly magic: number
   protected readonly blockSize: number = 4096
+  /** st_blksize. */
+  readonly inodeBlockSize: number = 4096
   /** Names may appear and vanish by themselves, so cached dentries are asked. */
   override readonly shared: boolean = true
   private lastIno = 0
 
-  nextIno(): number {
-    return ++this.lastIno
+  /** The first of `count` fresh inode numbers in a row. */
+  nextIno(count = 1): number {
+    const first = this.lastIno + 1
+    this.lastIno += count
+    return first
   }
 
   override revalidate(dentry: Dentry): boolean {
     const inode = dentry.inode
-    return inode instanceof PseudoInode && inode.alive
+    return inode instanceof PseudoInode && inode.alive && inode.revalidate() === 0
   }
 
   statfs(out: StatFs): number {
@@ -59,7 +64,7 @@ export abstract class PseudoInode extends Inode {
 
   constructor(sb: PseudoSuperBlock, mode: number, ino: number = sb.nextIno()) {
     super(sb, ino, mode, 0, 0)
-    this.blksize = 1024
+    this.blksize = sb.inodeBlockSize
     const now = readRealtime()
     this.atimeSec = this.mtimeSec = this.ctimeSec = now.sec
     this.atimeNsec = this.mtimeNsec = this.ctimeNsec = now.nsec
