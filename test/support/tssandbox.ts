@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { defaultConfig } from '../../runsc-cli/spec/default-config.ts'
 
-export const BIN = join(process.cwd(), 'bin/tssandbox')
+/** Another runtime can be named, to check the tests themselves: TSSANDBOX_TEST_RUNTIME=runc. */
+export const BIN = process.env['TSSANDBOX_TEST_RUNTIME'] ?? join(process.cwd(), 'bin/tssandbox')
 
 export interface Result {
   code: number | null
