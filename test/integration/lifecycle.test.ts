@@ -236,6 +236,8 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
     console_.type('echo now; cat\n')
     await console_.sees(/now\r\n/)
     console_.type('\x03')
+    // The interrupt flushes what has been typed ahead: wait for the prompt.
+    await console_.sees(/\^C.*\/ # /s)
     console_.type('echo after $?\n')
     await console_.sees(/after 130\r\n/)
     console_.type('exit 4\n')
