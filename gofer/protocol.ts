@@ -285,7 +285,7 @@ export class FrameReader {
   blob(): Uint8Array {
     const length = this.u16()
     const at = this.take(length)
-    return at < 0 ? new Uint8Array(0) : Uint8Array.prototype.slice.call(this.bytes, at, at + length)
+    return at < 0 ? new Uint8Array(0) : new Uint8Array(this.bytes.subarray(at, at + length))
   }
 
   /** Everything was there and nothing is left. */

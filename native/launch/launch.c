@@ -23,22 +23,28 @@
  *   --no-core               RLIMIT_CORE 0
  *   --bounding-caps HEX     drop every other capability from the bounding set (root keeps just these through exec)
  *   --no-new-privs
+ *   --no-io-uring           io_uring_setup(2) fails with ENOSYS from here on, also in children: libuv makes rings that
+ *                           nothing else turns off, and a ring is a way around seccomp filters
  *   --chdir DIR  --umask OCTAL  --argv0 NAME
  *   --clear-env  --env K=V  environment of PROGRAM (env may repeat; a later one wins)
  *
  * Exit codes, each with one line "launch: ..." on stderr: 125 usage, 126 a step failed, 127 PROGRAM cannot be run.
  * The steps happen in a fixed order, whatever the order of the options: signals, descriptors, cgroups, oom score,
- * limits, session, namespaces, capabilities, environment, exec. Paths are opened before namespaces change.
+ * limits, session, namespaces, capabilities, io_uring, environment, exec. Paths are opened before namespaces change.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +68,8 @@ struct plan {
 	int keep_count;
 	const char *join_path[3];
 	int unshare_flags;
-	bool slave, loopback, setsid, block_sigchld, default_signals, no_core, no_new_privs, clear_env;
+	bool slave, loopback, setsid, block_sigchld, default_signals, no_core, no_new_privs, no_io_uring;
+	bool clear_env;
 	bool limit_caps;
 	unsigned long long caps;
 	int pdeathsig;
@@ -163,6 +170,7 @@ static int parse(struct plan *p, int argc, char **argv)
 		else if (IS("--default-signals")) p->default_signals = true;
 		else if (IS("--no-core")) p->no_core = true;
 		else if (IS("--no-new-privs")) p->no_new_privs = true;
+		else if (IS("--no-io-uring")) p->no_io_uring = true;
 		else if (IS("--clear-env")) p->clear_env = true;
 		else {
 			if (i + 1 == argc)
@@ -306,6 +314,25 @@ static void drop_privileges(const struct plan *p)
 		fail("no_new_privs");
 }
 
+static void forbid_io_uring(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof code / sizeof code[0], code };
+
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) && errno == EACCES) {
+		/* Unprivileged: only with no_new_privs. */
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+			fail("cannot forbid io_uring");
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct plan p = { .umask = -1 };
@@ -333,6 +360,8 @@ int main(int argc, char **argv)
 	if (p.umask >= 0)
 		umask(p.umask);
 	drop_privileges(&p);
+	if (p.no_io_uring)
+		forbid_io_uring();
 	if (p.clear_env)
 		clearenv();
 	for (int i = 0; i < p.env_count; i++)

@@ -145,7 +145,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const goferFds = new ChildFds([devNull, devNull, spec.boot.debugLog ? 2 : stderr < 0 ? devNull : stderr])
   const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
   const gofer = spawnChild(launch, goferFds.stdio, [
-    ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core', ...cgroups],
+    ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
+    ...['--no-io-uring', ...cgroups],
     ...goferFds.keep,
     ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
     ...goferArgs.map(String),

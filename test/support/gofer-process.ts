@@ -35,8 +35,7 @@ export function startGofer(mounts: readonly object[], confine: boolean): GoferPr
     '3-4',
     '--pdeathsig',
     '9',
-    '--env',
-    'UV_USE_IO_URING=0',
+    '--no-io-uring',
     '--',
   ]
   const child = spawn(join(dist, 'launch'), [...launch, ...node, '--config-fd', '3', '--socket-fd', '4'], {

@@ -127,7 +127,7 @@ export class GoferClient {
       mounts.push({
         id,
         flags,
-        stat: new DataView(Uint8Array.prototype.slice.call(r.bytes, at, at + STAT_SIZE).buffer),
+        stat: new DataView(new Uint8Array(r.bytes.subarray(at, at + STAT_SIZE)).buffer),
       })
     }
     return mounts

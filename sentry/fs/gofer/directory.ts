@@ -17,6 +17,8 @@ import type { GoferInode } from './inode.ts'
 const MAX_SEEDED = 8192
 /** What one directory may make the sentry keep in memory: names of 255 bytes at worst. */
 const MAX_ENTRIES = 4_000_000
+/** Listings kept for callers of Inode.readdir. */
+const MAX_RECENT = 16
 /** Positions 0 and 1 are '.' and '..'. */
 const FIRST = 2
 
@@ -25,18 +27,22 @@ export class Listing {
   private readonly inos: number[] = []
   private readonly types: number[] = []
 
-  /** The last one read through {@link of}. */
-  private static last: { readonly dir: GoferInode; readonly listing: Listing } | null = null
-
-  /** The listing that a caller without memory of its own reads on at `pos`. */
+  /** The listing that a caller without memory of its own (overlay) reads on at `pos`. */
   static of(dir: GoferInode, pos: number): Listing | number {
-    if (pos > FIRST && Listing.last?.dir === dir) return Listing.last.listing
+    const known = pos > FIRST ? recent.get(dir) : undefined
+    if (known !== undefined) return known
     const listing = Listing.read(dir, null)
-    if (typeof listing !== 'number') Listing.last = { dir, listing }
+    if (typeof listing === 'number') return listing
+    recent.delete(dir)
+    recent.set(dir, listing)
+    if (recent.size > MAX_RECENT) recent.delete(recent.keys().next().value!)
     return listing
   }
 
-  /** Fetches the whole directory; `seed`: its dentry, to put the children under. */
+  /**
+   * Fetches the whole directory. `seed` is its dentry, to put the children under; without one the inode keeps them for
+   * its next lookups.
+   */
   static read(dir: GoferInode, seed: Dentry | null): Listing | number {
     const { sb } = dir
     const { client } = sb
@@ -44,6 +50,7 @@ export class Listing {
     const path = dir.path()
     if (path === null) return -ENOENT
     const listing = new Listing()
+    const children = seed === null ? new Map<string, GoferInode | null>() : null
     let low = 0
     let high = 0
     for (;;) {
@@ -61,12 +68,13 @@ export class Listing {
         listing.names.push(name)
         listing.inos.push(sb.inoOf(r.view, at))
         listing.types.push(r.view.getUint16(at + STATX_OFFSET.mode, true) >> 12)
-        if (seed !== null && listing.names.length <= MAX_SEEDED && seed.child(name) === undefined) {
-          const inode = sb.inodeFor(dir, name, r.view, at)
-          if (target !== '') inode.linkTarget = target
-          seed.add(name, inode)
-        }
+        if (listing.names.length > MAX_SEEDED || (seed !== null && seed.child(name) !== undefined)) continue
+        const inode = sb.inodeFor(dir, name, r.view, at)
+        if (target !== '') inode.linkTarget = target
+        if (seed !== null) seed.add(name, inode)
+        else children!.set(name, inode)
       }
+      if (end !== 0 && children !== null && listing.names.length <= MAX_SEEDED) dir.keepChildren(children)
       if (end !== 0) return listing
       if (listing.names.length > MAX_ENTRIES || (nextLow === low && nextHigh === high)) return -EIO
       low = nextLow
@@ -81,6 +89,9 @@ export class Listing {
     return 0
   }
 }
+
+/** Those read through {@link Listing.of}, oldest first. */
+const recent = new Map<GoferInode, Listing>()
 
 export class GoferDirectory extends DirectoryDescription {
   private listing: Listing | null = null

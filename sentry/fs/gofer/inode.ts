@@ -63,6 +63,11 @@ export class GoferInode extends Inode {
   private stale = false
   /** When the attributes were last learnt (shared mounts). */
   checkedAt = 0
+  /**
+   * All names of the directory as it was last listed, with the inodes that no lookup has taken yet. Until a name changes
+   * (or, on a shared mount, time passes), lookups need not ask.
+   */
+  private children: Map<string, GoferInode | null> | null = null
   /** Text of a symbolic link, once known. */
   linkTarget: string | null = null
 
@@ -208,13 +213,40 @@ export class GoferInode extends Inode {
   // ---- directories -------------------------------------------------------------------------------------------------
 
   override lookup(name: string): Inode | number {
-    return this.sb.lookup(this, name)
+    const child = this.takeChild(name)
+    if (child === undefined) return -ENOENT
+    return child ?? this.sb.lookup(this, name)
+  }
+
+  keepChildren(children: Map<string, GoferInode | null>): void {
+    this.children = children
+    this.sb.keepsChildren(this)
+  }
+  dropChildren(): void {
+    this.children = null
+  }
+
+  /** What the last listing says about a name, once: its inode, undefined (it does not exist), or null: ask. */
+  takeChild(name: string): GoferInode | null | undefined {
+    const { children, sb } = this
+    if (children === null) return null
+    const child = children.get(name)
+    if (child === undefined) return sb.shared ? null : undefined
+    if (child === null) return null
+    children.set(name, null)
+    return sb.fresh(child.checkedAt) ? child : null
+  }
+
+  /** Its names are about to be others. */
+  private namesChanged(): void {
+    this.stale = true
+    this.children = null
   }
 
   /** The object that a request has just made in this directory. */
   private made(name: string, result: number): GoferInode | number {
     if (result < 0) return result
-    this.stale = true
+    this.namesChanged()
     const at = this.sb.client.takeStat()
     return at < 0 ? -EIO : this.sb.inodeFor(this, name, this.sb.client.r.view, at)
   }
@@ -282,7 +314,7 @@ export class GoferInode extends Inode {
     file.fill(client.r.view, at)
     file.addName(this, name)
     this.sb.remember(file)
-    this.stale = true
+    this.namesChanged()
     return 0
   }
 
@@ -291,7 +323,7 @@ export class GoferInode extends Inode {
     if (path === null) return -ENOENT
     const result = this.sb.client.unlink(this.sb.mountId, path)
     if (result < 0) return result
-    this.stale = true
+    this.namesChanged()
     const file = inode as GoferInode
     file.loseName(this, name)
     return 0
@@ -302,7 +334,7 @@ export class GoferInode extends Inode {
     if (path === null) return -ENOENT
     const result = this.sb.client.rmdir(this.sb.mountId, path)
     if (result < 0) return result
-    this.stale = true
+    this.namesChanged()
     const dir = inode as GoferInode
     dir.nlink = 0
     this.sb.forget(dir)
@@ -334,8 +366,8 @@ export class GoferInode extends Inode {
     const { client, mountId } = this.sb
     const result = client.rename(mountId, from, to, flags)
     if (result < 0) return result
-    this.stale = true
-    dir.stale = true
+    this.namesChanged()
+    dir.namesChanged()
     const replaced = target as GoferInode | null
     if ((flags & RENAME_EXCHANGE) !== 0) {
       replaced?.replaceName(dir, newName, this, name)

@@ -19,6 +19,8 @@ import { GoferInode } from './inode.ts'
 
 /** How old attributes of a shared mount may be. Covers the calls of one walk and the stat that follows it. */
 const FRESH_NS = 1_000_000
+/** Directories whose listed inodes are kept for lookups. */
+const MAX_LISTED = 64
 const TWO32 = 0x1_0000_0000
 /** Bits of a host inode number that are shown as they are. */
 const INO_BITS = 40
@@ -38,6 +40,8 @@ export class GoferSuperBlock extends SuperBlock {
   /** Directories, and other files with several names, by inode number. */
   private readonly known = new Map<number, WeakRef<GoferInode>>()
   private sweepAt = 4096
+  /** Directories that keep the inodes of their last listing, oldest first. */
+  private readonly listed = new Set<GoferInode>()
   /** (device, high bits of the number) → what is shown above INO_BITS. */
   private readonly inoSpaces = new Map<string, number>()
   private lastMajor = -1
@@ -107,6 +111,16 @@ export class GoferSuperBlock extends SuperBlock {
     return inode
   }
 
+  /** A directory keeps what its listing brought; the oldest such directory lets go. */
+  keepsChildren(dir: GoferInode): void {
+    this.listed.delete(dir)
+    this.listed.add(dir)
+    if (this.listed.size <= MAX_LISTED) return
+    const oldest: GoferInode = this.listed.values().next().value!
+    this.listed.delete(oldest)
+    oldest.dropChildren()
+  }
+
   /** From now on the file is found by its number. */
   remember(inode: GoferInode): void {
     if (this.known.size >= this.sweepAt) {
@@ -123,6 +137,7 @@ export class GoferSuperBlock extends SuperBlock {
     const top = dir.inode as GoferInode
     const base = top.path()
     if (base === null) return
+    if (top.takeChild(names[0]!) === undefined) return
     const { client } = this
     const { r } = client
     const result = client.walk(this.mountId, base, names.join('/'), open ? 0 : NO_OPEN)
