@@ -35,6 +35,7 @@ import { sysArchPrctl, sysPrctl } from './prctl.ts'
 import { sysCapget, sysCapset, sysGetegid, sysGeteuid, sysGetgid, sysGetgroups, sysGetresgid, sysGetresuid, sysGetuid, sysSetfsgid, sysSetfsuid, sysSetgid, sysSetgroups, sysSetregid, sysSetresgid, sysSetresuid, sysSetreuid, sysSetuid } from './credentials.ts'
 import { sysAdjtimex, sysClockAdjtime, sysClockGetres, sysClockGettime, sysClockNanosleep, sysClockSettime, sysGettimeofday, sysNanosleep, sysSettimeofday, sysTime } from './clock.ts'
 import { sysAlarm, sysGetitimer, sysSetitimer, sysTimerCreate, sysTimerDelete, sysTimerGetoverrun, sysTimerGettime, sysTimerSettime } from './timer.ts'
+import { sysFutex } from './futex.ts'
 import { full, none, partial, type Syscall } from './define.ts'
 import {
   sysGetMempolicy,
@@ -300,7 +301,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(199, 'fremovexattr', 'fd fd, path name'),
   full(200, 'tkill', sysTkill, 'int pid, signal sig'),
   full(201, 'time', sysTime, 'ptr tloc'),
-  none(202, 'futex', 'ptr uaddr, int op, u32 val, ptr utime, ptr uaddr2, u32 val3'),
+  full(202, 'futex', sysFutex, 'ptr uaddr, futex_op op, u32 val, ptr utime, ptr uaddr2, u32 val3'),
   partial(203, 'sched_setaffinity', sysSchedSetaffinity, 'int pid, u32 len, ptr user_mask_ptr', 'remembered; the host schedules'),
   full(204, 'sched_getaffinity', sysSchedGetaffinity, 'int pid, u32 len, ptr user_mask_ptr'),
   none(205, 'set_thread_area', ''),

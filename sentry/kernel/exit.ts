@@ -8,7 +8,7 @@
 import { SIGKILL } from '../abi/signal.ts'
 import { TRAP_GONE } from '../platform/platform.ts'
 import { cpuLeave } from './cpu-times.ts'
-import { exitFutexes } from './futex-exit.ts'
+import { exitFutexes, holdsRobustLocks } from './futex-exit.ts'
 import { stopTimers } from './itimer.ts'
 import { hangUpOrphans, stopCompleted } from './job-control.ts'
 import type { Kernel } from './kernel.ts'
@@ -58,7 +58,7 @@ export function exitGroup(group: ThreadGroup, status: number): void {
   for (const t of group.tasks.slice()) {
     if (t.state === DEAD) continue
     t.signalPending = true
-    if (t.state === RUNNING && !doomed) t.thread.interrupt()
+    if (t.state === RUNNING && (!doomed || holdsRobustLocks(t))) t.thread.interrupt()
     else if (t.state !== TRAPPED) exitTask(t, group.exitStatus)
   }
 }
@@ -110,7 +110,7 @@ function leaveAddressSpace(t: Task): void {
   const group = t.group
   exitFutexes(t)
   if (t.clearChildTid !== 0) {
-    if (t.mm.users > 1 && t.thread.trap !== TRAP_GONE && t.state !== RUNNING) {
+    if (t.mm.users > 1 && t.state !== RUNNING && t.thread.trap !== TRAP_GONE) {
       t.writeU32(t.clearChildTid, 0)
       t.thread.futexWake(t.clearChildTid, 1)
     }
@@ -128,7 +128,7 @@ export function exitTask(t: Task, code: number): void {
   if (t.state === DEAD) return
   const group = t.group
   const kernel = t.kernel
-  if (t.state === RUNNING) t.thread.trap = TRAP_GONE
+  const running = t.state === RUNNING
   t.endWait()
   if (t.heapIndex >= 0) kernel.timers.remove(t)
   const last = group.tasks.length === 1
@@ -144,8 +144,7 @@ export function exitTask(t: Task, code: number): void {
   t.fds.unref(t)
   t.fs.unref()
   // The thread goes with its space when that ends; otherwise alone.
-  const space = t.mm.users
-  if (space > 1 && t.thread.trap !== TRAP_GONE) t.thread.exit()
+  if (t.mm.users > 1 && !running && t.thread.trap !== TRAP_GONE) t.thread.exit()
   t.mm.unref()
 
   group.tasks.splice(group.tasks.indexOf(t), 1)

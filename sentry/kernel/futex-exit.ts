@@ -2,6 +2,7 @@
  * What a dying thread owes others that wait for its locks: the robust list (get_robust_list(2), Linux: exit_robust_list).
  */
 import { TRAP_GONE } from '../platform/platform.ts'
+import { exitPiFutexes } from './pi-futex.ts'
 import { RUNNING, type Task } from './task.ts'
 
 /** A list may be circular or endless. */
@@ -14,10 +15,17 @@ const HEAD_VIEW = new DataView(HEAD.buffer)
 const TWO32 = 0x1_0000_0000
 
 export function exitFutexes(t: Task): void {
+  exitPiFutexes(t)
   if (t.robustList !== 0) {
     if (t.thread.trap !== TRAP_GONE && t.state !== RUNNING) walkRobustList(t)
     t.robustList = 0
   }
+}
+
+/** Whether a thread that still runs must be stopped first, because others may wait for locks that it holds. */
+export function holdsRobustLocks(t: Task): boolean {
+  if (t.robustList === 0 || t.readBytes(t.robustList, HEAD) < 0) return false
+  return pointer(0) !== t.robustList || pointer(16) !== 0
 }
 
 function pointer(at: number): number {

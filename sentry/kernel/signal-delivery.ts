@@ -3,7 +3,7 @@
  * get_signal, arch_do_signal_or_restart).
  *
  * A native host call (futex) that was interrupted has its number in ORIG_RAX and a restart code in RAX: untouched, the
- * host restarts it; when a handler runs, the rules are applied here. In every other case ORIG_RAX is −1 when the thread
+ * host restarts it (a relative timeout starts anew, but glibc's are absolute); when a handler runs, the rules are applied here. In every other case ORIG_RAX is −1 when the thread
  * resumes, so that the host never restarts anything.
  */
 import { EINTR } from '../abi/errno.ts'
@@ -114,6 +114,11 @@ function slowReturn(t: Task, result: SysRet, fromSyscall: boolean): boolean {
 
   if (inSyscall && isRestart(ret)) {
     if (!native) restart(t, ret)
+    else if (ret === -ERESTART_RESTARTBLOCK) {
+      // The host would use restart_syscall(2), which the guest may not make natively.
+      setResult(regs, regs[ORIG_RAX]!)
+      rewind(regs)
+    }
   } else if (inSyscall) {
     setResult(regs, ret)
   } else if (!native) {

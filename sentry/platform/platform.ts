@@ -43,6 +43,8 @@ export interface GuestThread {
   writeFpu(state: Uint8Array, len: number): number
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
+  /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */
+  futexOr(addr: number, bit: number): number
 }
 
 export interface AddressSpace {

@@ -107,7 +107,16 @@ class PtraceThread implements GuestThread {
   futexWake(addr: number, count: number): void {
     ptCall(this.slot, SYS_futex, addr, FUTEX_WAKE, count, 0, 0, 0)
   }
+  futexOr(addr: number, bit: number): number {
+    const op = FUTEX_OP_OR_SHIFT | ((31 - Math.clz32(bit)) << 12)
+    const ret = ptCall(this.slot, SYS_futex, STUB_OPS, FUTEX_WAKE_OP, 1, 0, addr, op)
+    return ret < 0 ? ret : 0
+  }
 }
+
+/* An atomic OR, and no wake: the first word is one that nobody waits on. */
+const FUTEX_WAKE_OP = 5
+const FUTEX_OP_OR_SHIFT = 0xa0000000
 
 class PtraceSpace implements AddressSpace {
   readonly hostPid: number
