@@ -31,7 +31,8 @@ import { CAP_SYS_ADMIN } from '../sentry/kernel/credentials.ts'
 import { BLOCK, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
-import { openPidFd } from '../sentry/fs/pidfd.ts'
+import { PidFd } from '../sentry/fs/pidfd.ts'
+import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 
 const CSIGNAL = 0xff
 const NAMESPACES =
@@ -58,7 +59,7 @@ function start(t: Task, args: CloneArgs, pidfdAddr: number): SysRet {
   const child = clone(t, args)
   if (typeof child === 'number') return child
   if ((args.flags & CLONE_PIDFD) !== 0) {
-    const fd = openPidFd(t, child.group, 0)
+    const fd = t.fds.install(new PidFd(child.group, 0), true, t.group.limits.soft[RLIMIT_NOFILE]!)
     if (fd >= 0) t.writeU32(pidfdAddr, fd)
   }
   const pid = child.tid

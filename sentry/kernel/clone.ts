@@ -4,7 +4,9 @@
 import { EAGAIN, EINVAL } from '../abi/errno.ts'
 import { FS_BASE, RAX, RSP, setReg } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
+import { cpuBorrow } from './cpu-times.ts'
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from './credentials.ts'
+import { cpuBorrow } from './cpu-times.ts'
 import { RLIMIT_NPROC } from './limits.ts'
 import { forkGroupSignals, forkTaskSignals } from './signal-inherit.ts'
 import { Task, TRAPPED } from './task.ts'
@@ -79,6 +81,9 @@ export function clone(t: Task, args: CloneArgs): Task | number {
   child.name = t.name
   child.state = TRAPPED
   child.keepCaps = t.keepCaps
+  child.sched = t.sched.fork()
+  child.personality = t.personality
+  child.timerSlack = t.timerSlack
   forkTaskSignals(t, child, sameMemory && (flags & CLONE_VFORK) === 0)
   if ((flags & CLONE_THREAD) === 0) newGroup(t, child, args)
   child.group.tasks.push(child)
@@ -114,5 +119,7 @@ function newGroup(t: Task, child: Task, args: CloneArgs): void {
   parent?.children.push(group)
   t.group.pgrp.members.push(group)
   t.kernel.ids.addGroup(group)
+  if ((args.flags & CLONE_VM) !== 0) cpuBorrow(group, t.group)
   if ((args.flags & CLONE_VFORK) !== 0) group.vforkParent = t
+  if ((args.flags & CLONE_VM) !== 0) cpuBorrow(group, t.group)
 }

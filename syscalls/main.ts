@@ -1,0 +1,87 @@
+/**
+ * Entry of the sentry process: reads the boot configuration, joins platform, kernel and system call table, mounts the
+ * container's tree, and runs the loop. From here on Node's event loop never runs.
+ *
+ * The ready pipe gets one line: the container can be started, or why not.
+ */
+import { closeSync, readFileSync, writeSync } from 'node:fs'
+import type { BootConfig } from '../sentry/control/protocol.ts'
+import { ControlServer } from '../sentry/control/server.ts'
+import { Container } from '../sentry/container/container.ts'
+import { GoferClient } from '../sentry/fs/gofer/client.ts'
+import { connectGofer } from '../sentry/fs/gofer/file-system.ts'
+import { registerFileSystems } from '../sentry/fs/register.ts'
+import { Kernel } from '../sentry/kernel/kernel.ts'
+import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
+import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
+import { describe } from '../sentry/container/process-start.ts'
+import { startDebugLog } from './debug-log.ts'
+import { SYSCALL_BY_NR } from './table.ts'
+
+const INTERNAL_FAILURE = 128
+
+function bootFd(): number {
+  const at = process.argv.indexOf('--boot-fd')
+  const fd = Number(process.argv[at + 1])
+  if (at < 0 || !Number.isInteger(fd)) throw new Error('the sentry is started by tssandbox, not by hand')
+  return fd
+}
+
+/** A failure that is the user's to read, as opposed to a bug's stack. */
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function start(config: BootConfig): Kernel {
+  const platform = new PtracePlatform()
+  const kernel = new Kernel(
+    platform,
+    SYSCALL_BY_NR.map((call) => call?.handler ?? null),
+  )
+  kernel.pidsLimit = config.limits.pids
+  kernel.memoryLimit = config.limits.memory
+  kernel.uts.nodename = config.hostname
+  if (config.domainname !== '') kernel.uts.domainname = config.domainname
+  startDebugLog(kernel, config)
+  const gofer = new GoferClient(config.fds.gofer)
+  gofer.onDeath = (reason) => {
+    process.stderr.write(`tssandbox: the gofer of container ${config.id} is gone: ${reason}\n`)
+    kernel.exitCode = INTERNAL_FAILURE
+  }
+  const mounts = connectGofer(gofer)
+  if (typeof mounts === 'number') throw new Error(`the gofer does not answer: ${describe(mounts)}`)
+  registerFileSystems(kernel, config)
+  const root = buildRootNamespace(kernel, config, (id) => {
+    const sb = mounts.get(id)
+    if (sb === undefined) throw new Error(`the gofer has no mount ${id}`)
+    return sb
+  })
+  const container = new Container(kernel, root, config)
+  const error = container.boot()
+  if (error !== null) throw new Error(error.error)
+  new ControlServer(config.fds.control, config.fds.owner, container, kernel.hostPoll)
+  if (config.autoStart) container.start()
+  return kernel
+}
+
+function main(): void {
+  const fd = bootFd()
+  const config = JSON.parse(readFileSync(fd, 'utf8')) as BootConfig
+  closeSync(fd)
+  let kernel: Kernel
+  try {
+    kernel = start(config)
+  } catch (error) {
+    writeSync(config.fds.ready, `${JSON.stringify({ ok: false, error: message(error) })}\n`)
+    if (process.env.TSSANDBOX_DEBUG) console.error(error)
+    process.exit(INTERNAL_FAILURE)
+  }
+  writeSync(config.fds.ready, '{"ok":true}\n')
+  closeSync(config.fds.ready)
+  const code = kernel.run()
+  kernel.platform.shutdown()
+  // Nothing is left to flush: stdout and stderr of the guest are its own.
+  process.reallyExit(code)
+}
+
+main()
