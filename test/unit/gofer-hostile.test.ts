@@ -143,7 +143,7 @@ describe.skipIf(!isRoot)('a confined gofer (as root)', () => {
       { numRuns: 1500 },
     )
     expect(gofer.client.stat(0, 'a/b/file')).toBe(0)
-    await expect.poll(() => descriptorCount()).toBe(before)
+    await expect.poll(() => descriptorCount()).toBeLessThanOrEqual(before)
   })
 
   it('does not act on descriptors from elsewhere', async () => {
@@ -156,7 +156,7 @@ describe.skipIf(!isRoot)('a confined gofer (as root)', () => {
     expect(existsSync(inside('stolen'))).toBe(false)
     // Descriptors with requests that want none are closed.
     for (let i = 0; i < 50; i++) exchange(new Uint8Array([7, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0]), fd)
-    await expect.poll(() => descriptorCount()).toBe(open)
+    await expect.poll(() => descriptorCount()).toBeLessThanOrEqual(open)
     closeSync(fd)
   })
 
