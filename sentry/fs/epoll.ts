@@ -284,7 +284,7 @@ export class Epoll extends FileDescription {
   }
 
   /** Lines of /proc/PID/fdinfo/N. */
-  fdInfo(): string {
+  override fdinfo(): string {
     let text = ''
     for (const first of this.items.values()) {
       for (let item: EpItem | null = first; item !== null; item = item.sameFd) {

@@ -86,7 +86,7 @@ export class EventFd extends FileDescription {
     return (this.lo !== 0 || this.hi !== 0 ? EPOLLIN : 0) | (full ? 0 : EPOLLOUT)
   }
 
-  fdInfo(): string {
+  override fdinfo(): string {
     const count =
       (this.hi === 0 ? '' : this.hi.toString(16)) + this.lo.toString(16).padStart(this.hi === 0 ? 1 : 8, '0')
     return `eventfd-count: ${count.padStart(16)}\neventfd-id: ${this.id}\n`

@@ -200,7 +200,7 @@ export class Inotify extends FileDescription {
     return cmd === FIONREAD ? t.writeU32(arg, this.bytes) : super.ioctl(t, cmd, arg)
   }
 
-  fdInfo(): string {
+  override fdinfo(): string {
     let text = ''
     for (const w of this.watches.values()) {
       text += `inotify wd:${w.wd.toString(16)} ino:${w.inode.ino.toString(16)} sdev:${w.inode.sb.dev.toString(16)} mask:${(w.mask & ~IN_EXCL_UNLINK).toString(16)} ignored_mask:0 \n`

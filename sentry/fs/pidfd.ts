@@ -30,7 +30,7 @@ export class PidFd extends FileDescription {
     return this.group.zombie ? EPOLLIN | EPOLLRDNORM : 0
   }
 
-  fdInfo(): string {
+  override fdinfo(): string {
     // A reaped process has no number any more.
     const kernel = this.group.leader.kernel
     const pid = kernel.ids.group(this.group.pid) === this.group ? this.group.pid : -1

@@ -14,6 +14,6 @@ import './tmpfs/super-block.ts'
 export function registerFileSystems(_kernel: Kernel, _config: BootConfig): void {
   // Until each has a file system of its own: an empty one in its place.
   for (const name of ['sysfs', 'devpts', 'mqueue', 'dev', 'cgroup', 'cgroup2']) {
-    if (fileSystem(name) === undefined) registerFileSystem({ ...fileSystem('tmpfs')!, name })
+    if (fileSystem(name) === undefined) registerFileSystem({ name, nodev: true, mount: (r) => fileSystem('tmpfs')!.mount({ ...r, options: '' }) })
   }
 }

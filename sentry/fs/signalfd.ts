@@ -127,7 +127,7 @@ export class SignalFd extends FileDescription {
     return t !== null && hasPending(t, this.maskLo, this.maskHi) ? EPOLLIN : 0
   }
 
-  fdInfo(): string {
+  override fdinfo(): string {
     const hex = (n: number): string => n.toString(16).padStart(8, '0')
     return `sigmask:\t${hex(this.maskHi)}${hex(this.maskLo)}\n`
   }

@@ -115,7 +115,7 @@ export class TimerFd extends FileDescription implements TimerEntry {
     return this.ticks > 0 ? EPOLLIN : 0
   }
 
-  fdInfo(): string {
+  override fdinfo(): string {
     const left = this.heapIndex < 0 ? 0 : Math.max(0, this.expires - this.kernel.now())
     const pair = (ns: number): string => `(${Math.floor(ns / 1e9)}, ${Math.floor(ns % 1e9)})`
     return (

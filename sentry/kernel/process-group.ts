@@ -11,6 +11,8 @@ export class Session {
   leader: ThreadGroup | null
   /** The controlling terminal: a Tty of fs/tty, opaque here. */
   tty: ControllingTty | null = null
+  /** The foreground group of a terminal that hung up: it hears SIGHUP when the leader dies (Linux: tty_old_pgrp). */
+  hungUpForeground: ProcessGroup | null = null
   readonly groups: ProcessGroup[] = []
 
   constructor(sid: number, leader: ThreadGroup | null) {

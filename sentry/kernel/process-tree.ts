@@ -152,7 +152,15 @@ export function endSessionLeadership(group: ThreadGroup): void {
   if (session.leader !== group) return
   session.leader = null
   const tty = session.tty
-  if (tty === null) return
+  if (tty === null) {
+    const left = session.hungUpForeground
+    session.hungUpForeground = null
+    if (left !== null) {
+      sendKernelSignalToPgrp(left, SIGHUP)
+      sendKernelSignalToPgrp(left, SIGCONT)
+    }
+    return
+  }
   const foreground = tty.foreground
   tty.disassociate()
   // The terminal object may have done so itself; a second SIGHUP is not queued while the first is pending.

@@ -43,7 +43,7 @@ export class HostRegularFile extends FileDescription {
     return this.readable ? iter.readFromHost(this.fd, pos) : -EBADF
   }
   override write(_t: Task, iter: IovIter, pos: number): SysRet {
-    return this.writable ? iter.writeToHost(this.fd, pos) : -EBADF
+    return this.writable ? iter.writeToHost(this.fd, this.flags & O_APPEND ? -1 : pos) : -EBADF
   }
   override seek(_t: Task, offset: number, whence: number): SysRet {
     return lseek(this.fd, offset, whence)

@@ -112,7 +112,7 @@ const ENTRIES: readonly Entry[] = [
   file(
     'timerslack_ns',
     0o666,
-    { render: (s) => `${s.task.sched.timerSlackNs}\n`, store: misc.storeTimerSlack },
+    { render: (s) => `${s.task.timerSlack}\n`, store: misc.storeTimerSlack },
     'process',
   ),
   text('arch_status', 0o444, () => 'AVX512_elapsed_ms:\t-1\n'),

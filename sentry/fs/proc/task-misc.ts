@@ -128,7 +128,7 @@ export function storeTimerSlack(s: Subject, t: Task, text: string): number {
   const value = parseLine(text)
   if (!(value >= 0)) return -EINVAL
   if (t.group !== s.group && !t.creds.capable(CAP_SYS_NICE)) return -EPERM
-  s.task.sched.timerSlackNs = value === 0 ? 50_000 : value
+  s.task.timerSlack = value === 0 ? 50_000 : value
   return 0
 }
 
