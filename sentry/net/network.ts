@@ -1,0 +1,11 @@
+/**
+ * Which network the container has: `none` is the loopback stack of net/inet, `host` the network namespace that the sentry
+ * itself runs in (the container's own, or the host's). Set once, before the first guest process.
+ */
+export type NetworkMode = 'none' | 'host'
+
+export const network: { mode: NetworkMode } = { mode: 'none' }
+
+export function configureNetwork(mode: NetworkMode): void {
+  network.mode = mode
+}
