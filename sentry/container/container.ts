@@ -6,6 +6,7 @@ import { EINVAL, ESRCH } from '../abi/errno.ts'
 import type { ContainerControl, ControlError } from '../control/control.ts'
 import type { BootConfig, ProcessInfo, ProcessSpec, RunState, SignalTarget, Stats } from '../control/protocol.ts'
 import { openHostStdio } from '../fs/host/stdio.ts'
+import type { Console } from '../fs/tty/console.ts'
 import { onProcessExit, shellStatus } from '../kernel/exit.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { sendToGroup } from '../kernel/signal.ts'
@@ -13,7 +14,7 @@ import type { SigInfo } from '../kernel/signal-state.ts'
 import type { Task } from '../kernel/task.ts'
 import type { ThreadGroup } from '../kernel/thread-group.ts'
 import type { RootNamespace } from '../vfs/boot-mounts.ts'
-import { attachConsole, type ConsoleHandle, openConsole } from './console-stdio.ts'
+import { attachConsole } from './console-stdio.ts'
 import { processInfo } from './process-info.ts'
 import { discardProcess, failure, loadProgram, newProcess } from './process-start.ts'
 
@@ -28,7 +29,7 @@ export class Container implements ContainerControl {
   private init: Task | null = null
   private started = false
   private readonly exited = new Map<number, number>()
-  private readonly consoles = new Map<number, ConsoleHandle>()
+  private readonly consoles = new Map<number, Console>()
 
   constructor(kernel: Kernel, root: RootNamespace, config: BootConfig) {
     this.kernel = kernel
@@ -53,9 +54,7 @@ export class Container implements ContainerControl {
       return t
     }
     if (spec.terminal) {
-      const opened = openConsole(this.kernel, fds[0]!, spec.consoleSize)
-      this.consoles.set(t.group.pid, opened)
-      attachConsole(t, opened)
+      this.consoles.set(t.group.pid, attachConsole(t, fds[0]!, spec.consoleSize))
     } else {
       for (const fd of fds) t.fds.install(openHostStdio(this.kernel, fd), false, 1024)
     }
@@ -106,7 +105,7 @@ export class Container implements ContainerControl {
     const group = this.kernel.ids.group(pid)
     if (group === undefined || group.zombie) return -ESRCH
     if (target === 'group') {
-      const pgrp = this.consoles.get(pid)?.tty.foreground ?? group.pgrp
+      const pgrp = this.consoles.get(pid)?.foreground ?? group.pgrp
       for (const member of pgrp.members.slice()) this.deliver(member, info)
       return 0
     }
@@ -167,7 +166,7 @@ export class Container implements ContainerControl {
   resize(pid: number, rows: number, cols: number): number {
     const console = this.consoles.get(pid)
     if (console === undefined) return -ESRCH
-    console.resize(rows, cols)
+    console.resize(rows, cols, 0, 0)
     return 0
   }
 
@@ -201,4 +200,3 @@ function fromOutside(signo: number): SigInfo {
     source: null,
   }
 }
-

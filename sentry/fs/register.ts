@@ -8,12 +8,14 @@ import { fileSystem, registerFileSystem } from '../vfs/file-system.ts'
 import './dev/char-device.ts'
 import './dev/memory-devices.ts'
 import './pipe.ts'
+import './tty/devices.ts'
 import './proc/super-block.ts'
 import './tmpfs/super-block.ts'
 
 export function registerFileSystems(_kernel: Kernel, _config: BootConfig): void {
   // Until each has a file system of its own: an empty one in its place.
   for (const name of ['sysfs', 'devpts', 'mqueue', 'dev', 'cgroup', 'cgroup2']) {
-    if (fileSystem(name) === undefined) registerFileSystem({ name, nodev: true, mount: (r) => fileSystem('tmpfs')!.mount({ ...r, options: '' }) })
+    if (fileSystem(name) === undefined)
+      registerFileSystem({ name, nodev: true, mount: (r) => fileSystem('tmpfs')!.mount({ ...r, options: '' }) })
   }
 }
