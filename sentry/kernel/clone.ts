@@ -4,7 +4,6 @@
 import { EAGAIN, EINVAL } from '../abi/errno.ts'
 import { FS_BASE, RAX, RSP, setReg } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
-import { cpuBorrow } from './cpu-times.ts'
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from './credentials.ts'
 import { cpuBorrow } from './cpu-times.ts'
 import { RLIMIT_NPROC } from './limits.ts'
