@@ -23,7 +23,7 @@ let procFd = -1
 let meminfoFd = -1
 let loadavgFd = -1
 let cpuinfoText = ''
-let cpuMask = Buffer.from([1])
+let cpuMask: Buffer = Buffer.from([1])
 let cpuCount = 1
 
 /** Opens what is needed later. Harmless when called again. */
@@ -38,6 +38,24 @@ export function openHostProc(): void {
   const n = raw.LLP(SYS_SCHED_GETAFFINITY, 0, mask.length, mask, 0, 0, 0)
   if (n > 0) cpuMask = mask.subarray(0, n)
   cpuCount = Math.max(1, (cpuinfoText.match(/^processor\t/gm) ?? []).length)
+}
+
+/** Shows the container only `count` of the CPUs (0: all). They are the first ones that the sandbox may use. */
+export function limitCpus(count: number): void {
+  openHostProc()
+  if (count <= 0) return
+  const mask = Buffer.alloc(cpuMask.length)
+  let left = count
+  for (let cpu = 0; cpu < cpuMask.length * 8 && left > 0; cpu++) {
+    const byte = cpuMask[cpu >> 3]! & (1 << (cpu & 7))
+    if (byte === 0) continue
+    mask[cpu >> 3]! |= byte
+    left--
+  }
+  cpuMask = mask
+  const blocks = cpuinfoText.split('\n\n').filter((block) => block !== '')
+  cpuinfoText = `${blocks.slice(0, count).join('\n\n')}\n\n`
+  cpuCount = Math.min(cpuCount, count)
 }
 
 function readFd(fd: number): string {

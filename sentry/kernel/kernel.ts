@@ -53,6 +53,8 @@ export class Kernel {
   pidsLimit = 0
   /** What the container thinks it has: 0 = the host's. */
   memoryLimit = 0
+  /** What /proc/PID/cgroup shows. */
+  cgroupPath = '/'
 
   constructor(platform: Platform, handlers: HandlerTable) {
     this.platform = platform

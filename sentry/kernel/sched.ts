@@ -24,15 +24,12 @@ export class SchedState {
   affinity: Uint8Array | null = null
   /** ioprio_set(2); 0 = from nice. */
   ioprio = 0
-  /** prctl(PR_SET_TIMERSLACK), ns. */
-  timerSlackNs = 50_000
 
   /** For a new task. */
   fork(): SchedState {
     const child = new SchedState()
     child.affinity = this.affinity
     child.ioprio = this.ioprio
-    child.timerSlackNs = this.timerSlackNs
     if (this.resetOnFork) {
       child.nice = Math.max(0, isRealtime(this.policy) ? 0 : this.nice)
       return child

@@ -42,7 +42,7 @@ function renderLoadavg(t: Task): string {
 
 function renderFilesystems(): string {
   let text = ''
-  for (const type of fileSystems()) text += `${type.nodev ? 'nodev' : ''}\t${type.name}\n`
+  for (const type of fileSystems()) if (type.name !== 'dev') text += `${type.nodev ? 'nodev' : ''}\t${type.name}\n`
   return text
 }
 
