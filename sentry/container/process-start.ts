@@ -39,6 +39,7 @@ export function newProcess(kernel: Kernel, root: RootNamespace, spec: ProcessSpe
   const session = new Session(tid, null)
   const pgrp = new ProcessGroup(tid, session)
   const signals = new GroupSignals(defaultActions())
+  signals.unkillable = tid === 1
   const group = new ThreadGroup(tid, t, null, pgrp, signals, limitsOf(spec), kernel.now())
   group.exitSignal = 0
   group.oomScoreAdj = spec.oomScoreAdj ?? 0

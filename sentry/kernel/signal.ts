@@ -125,7 +125,9 @@ function ignored(t: Task, sig: number, force: boolean): boolean {
   return action.handler === SIG_IGN || (action.handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)
 }
 
-function enqueue(t: Task, pending: PendingSignals, info: SigInfo): number {
+function enqueue(t: Task, pending: PendingSignals, given: SigInfo): number {
+  // The same info may be sent to several processes.
+  const info = given.chargedUid === undefined ? given : { ...given }
   const sig = info.signo
   // A POSIX timer's own entry is queued in any case: it waits to hear that it was taken.
   if (sig < SIGRTMIN && pending.set.has(sig) && info.code !== SI_TIMER) return 0

@@ -268,7 +268,9 @@ function restoreFpu(t: Task, addr: number): boolean {
   VIEW.setUint32(XSTATE_BV, present, true)
   VIEW.setUint32(SW_RESERVED, xcr0, true)
   VIEW.setUint32(SW_RESERVED + 4, xcr0Hi, true)
-  if ((VIEW.getUint32(24, true) & ~FPU_VIEW.getUint32(28, true)) !== 0) return false
+  // A zero mask is what the host reports for state that was never saved; all 64-bit CPUs have the first 16 bits.
+  const mxcsrMask = FPU_VIEW.getUint32(28, true) || 0xffff
+  if ((VIEW.getUint32(24, true) & ~mxcsrMask) !== 0) return false
   return t.thread.writeFpu(BUFFER, size) >= 0
 }
 
