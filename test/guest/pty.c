@@ -406,6 +406,7 @@ TEST(flush_and_queues) {
   open_pair();
   set(0, ECHO);
   type("abc\n");
+  sleep_ms(20); /* the line discipline may run later than the write */
   int n = -1;
   CHECK_OK(ioctl(slave, FIONREAD, &n));
   CHECK_EQ(n, 4);
