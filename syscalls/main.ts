@@ -12,6 +12,7 @@ import { GoferClient } from '../sentry/fs/gofer/client.ts'
 import { connectGofer } from '../sentry/fs/gofer/file-system.ts'
 import { registerFileSystems } from '../sentry/fs/register.ts'
 import { Kernel } from '../sentry/kernel/kernel.ts'
+import { configureNetwork } from '../sentry/net/network.ts'
 import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { describe } from '../sentry/container/process-start.ts'
@@ -42,6 +43,7 @@ function start(config: BootConfig): Kernel {
   kernel.memoryLimit = config.limits.memory
   kernel.uts.nodename = config.hostname
   if (config.domainname !== '') kernel.uts.domainname = config.domainname
+  configureNetwork(config.network)
   startDebugLog(kernel, config)
   const gofer = new GoferClient(config.fds.gofer)
   gofer.onDeath = (reason) => {

@@ -10,9 +10,9 @@ import type { Task } from '../sentry/kernel/task.ts'
 import { CONTROL_MAX, MESSAGE, OPTMEM_MAX } from '../sentry/net/message.ts'
 import type { Socket } from '../sentry/net/socket.ts'
 import { receiveMessage, sendMessage } from '../sentry/net/socket-io.ts'
+import { importIovec } from './io-args.ts'
 
 const TWO32 = 0x1_0000_0000
-const MAX_RW_COUNT = 0x7ffff000
 export const MSGHDR_SIZE = 56
 /** Flags that only the kernel may set in a send. */
 const INTERNAL_SEND_FLAGS = 0x80000 | 0x8000000 | 0x20000
@@ -20,8 +20,6 @@ const INTERNAL_SEND_FLAGS = 0x80000 | 0x8000000 | 0x20000
 /** Address being handled: the kernel is single-threaded and no handler keeps it across a wait. */
 export const ADDRESS = Buffer.alloc(512)
 const HEADER = Buffer.alloc(MSGHDR_SIZE)
-const IOV = Buffer.alloc(UIO_MAXIOV * 16)
-const SEGMENTS = new Float64Array(UIO_MAXIOV * 2)
 
 const pointerAt = (b: Buffer, at: number): number => b.readUInt32LE(at) + b.readUInt32LE(at + 4) * TWO32
 
@@ -41,37 +39,6 @@ export function copyAddressOut(t: Task, from: Buffer, len: number, addr: number,
   const n = Math.min(wanted, len)
   if (n > 0 && t.writeBytes(addr, from, n) < 0) return -EFAULT
   return t.writeU32(lenAddr, len)
-}
-
-/** Points `t.iter` at one buffer. 0 or −EFAULT. */
-export function importBuffer(t: Task, addr: number, len: number): number {
-  const n = Math.min(len, MAX_RW_COUNT)
-  if (addr + n > t.kernel.platform.taskSize) return -EFAULT
-  t.iter.single(addr, n)
-  return 0
-}
-
-/** Points `t.iter` at an iovec of the guest. 0 or −errno. */
-export function importVector(t: Task, addr: number, count: number): number {
-  if (count > UIO_MAXIOV) return -EINVAL
-  if (count === 0) {
-    t.iter.single(0, 0)
-    return 0
-  }
-  if (t.readBytes(addr, IOV, count * 16) < 0) return -EFAULT
-  let total = 0
-  for (let i = 0; i < count; i++) {
-    const base = pointerAt(IOV, i * 16)
-    let len = pointerAt(IOV, i * 16 + 8)
-    if (len >= 2 ** 63) return -EINVAL
-    if (base + Math.min(len, MAX_RW_COUNT) > t.kernel.platform.taskSize) return -EFAULT
-    if (len > MAX_RW_COUNT - total) len = MAX_RW_COUNT - total
-    total += len
-    SEGMENTS[2 * i] = base
-    SEGMENTS[2 * i + 1] = len
-  }
-  t.iter.vector(SEGMENTS, count)
-  return 0
 }
 
 const nonblocking = (s: Socket, flags: number): number => ((s.flags & O_NONBLOCK) !== 0 ? flags | MSG_DONTWAIT : flags)
@@ -96,8 +63,8 @@ export function sendHeader(t: Task, s: Socket, addr: number, flags: number, allo
     msg.nameLen = nameLen
   }
   if (iovLen > UIO_MAXIOV) return -EMSGSIZE
-  const bad = importVector(t, iov, iovLen)
-  if (bad !== 0) return bad
+  const iter = importIovec(t, iov, iovLen)
+  if (typeof iter === 'number') return iter
   if (controlLen > 0) {
     if (controlLen > OPTMEM_MAX) return -ENOBUFS
     if (t.readBytes(control, msg.control, controlLen) < 0) return -EFAULT
@@ -119,8 +86,8 @@ export function receiveHeader(t: Task, s: Socket, addr: number, flags: number): 
   const controlLen = pointerAt(HEADER, 40)
   if (name !== 0 && nameLen < 0) return -EINVAL
   if (iovLen > UIO_MAXIOV) return -EMSGSIZE
-  const bad = importVector(t, iov, iovLen)
-  if (bad !== 0) return bad
+  const iter = importIovec(t, iov, iovLen)
+  if (typeof iter === 'number') return iter
   const msg = MESSAGE.reset(t.iter, nonblocking(s, flags))
   msg.wantName = name !== 0
   msg.controlLen = control === 0 ? 0 : Math.min(controlLen, CONTROL_MAX)

@@ -24,11 +24,11 @@ import { MESSAGE } from '../sentry/net/message.ts'
 import { Socket } from '../sentry/net/socket.ts'
 import { acceptSocket, connectSocket, receiveMessage, sendMessage } from '../sentry/net/socket-io.ts'
 import { getSocketOption, setSocketOption } from '../sentry/net/socket-options.ts'
+import { importBuffer } from './io-args.ts'
 import {
   ADDRESS,
   copyAddressIn,
   copyAddressOut,
-  importBuffer,
   MSGHDR_SIZE,
   receiveHeader,
   SENDMMSG_OWN_FLAGS,
@@ -158,11 +158,11 @@ function getname(t: Task, peer: boolean): SysRet {
 }
 
 export function sysSendto(t: Task): SysRet {
-  const bad = importBuffer(t, t.argPtr(1), t.argPtr(2))
-  if (bad !== 0) return bad
+  const iter = importBuffer(t, t.argPtr(1), t.argPtr(2))
+  if (typeof iter === 'number') return iter
   const s = socketArg(t, 0)
   if (typeof s === 'number') return s
-  const msg = MESSAGE.reset(t.iter, sendFlags(s, t.argU32(3)))
+  const msg = MESSAGE.reset(iter, sendFlags(s, t.argU32(3)))
   const addr = t.argPtr(4)
   if (addr !== 0) {
     const len = t.argI32(5)
@@ -176,12 +176,12 @@ export function sysSendto(t: Task): SysRet {
 const sendFlags = (s: Socket, flags: number): number => (s.nonblock ? flags | MSG_DONTWAIT : flags)
 
 export function sysRecvfrom(t: Task): SysRet {
-  const bad = importBuffer(t, t.argPtr(1), t.argPtr(2))
-  if (bad !== 0) return bad
+  const iter = importBuffer(t, t.argPtr(1), t.argPtr(2))
+  if (typeof iter === 'number') return iter
   const s = socketArg(t, 0)
   if (typeof s === 'number') return s
   const addr = t.argPtr(4)
-  const msg = MESSAGE.reset(t.iter, sendFlags(s, t.argU32(3)))
+  const msg = MESSAGE.reset(iter, sendFlags(s, t.argU32(3)))
   msg.wantName = addr !== 0
   const n = receiveMessage(t, s, msg)
   if (n < 0 || addr === 0) return n
