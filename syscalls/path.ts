@@ -149,8 +149,8 @@ export function sysGetcwd(t: Task): SysRet {
   const { name, reachable } = pathName(cwd, root)
   const text = reachable ? name : `(unreachable)${name}`
   const size = t.argPtr(1)
+  if (text.length + 1 > TEXT.length) return -ENAMETOOLONG
   if (text.length + 1 > size) return -ERANGE
-  if (text.length + 1 > TEXT.length) return -ERANGE
   const n = TEXT.latin1Write(text)
   TEXT[n] = 0
   return t.writeBytes(t.argPtr(0), TEXT, n + 1) < 0 ? -EFAULT : n + 1

@@ -10,6 +10,8 @@ export const SEEK_END = 2
 export const SEEK_DATA = 3
 export const SEEK_HOLE = 4
 
+const MAX_OFFSET = 2 ** 63
+
 /** Moves `file.pos`. SEEK_DATA and SEEK_HOLE see one run of data; files with holes answer them first. */
 export function seekRegular(file: FileDescription, offset: number, whence: number, size: number): number {
   let pos: number
@@ -34,7 +36,7 @@ export function seekRegular(file: FileDescription, offset: number, whence: numbe
     default:
       return -EINVAL
   }
-  if (pos < 0) return -EINVAL
+  if (pos < 0 || pos >= MAX_OFFSET) return -EINVAL
   file.pos = pos
   return pos
 }
