@@ -11,6 +11,8 @@ import { Container } from '../sentry/container/container.ts'
 import { GoferClient } from '../sentry/fs/gofer/client.ts'
 import { connectGofer } from '../sentry/fs/gofer/file-system.ts'
 import { registerFileSystems } from '../sentry/fs/register.ts'
+import { setSysctl } from '../sentry/fs/proc/sysctl.ts'
+import { limitCpus, openHostProc } from '../sentry/kernel/host-proc.ts'
 import { Kernel } from '../sentry/kernel/kernel.ts'
 import { configureNetwork } from '../sentry/net/network.ts'
 import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
@@ -41,6 +43,10 @@ function start(config: BootConfig): Kernel {
   )
   kernel.pidsLimit = config.limits.pids
   kernel.memoryLimit = config.limits.memory
+  if (config.cgroupPath !== '') kernel.cgroupPath = config.cgroupPath
+  openHostProc()
+  limitCpus(config.limits.cpus)
+  for (const [name, value] of config.sysctl) setSysctl(kernel, name, value)
   kernel.uts.nodename = config.hostname
   if (config.domainname !== '') kernel.uts.domainname = config.domainname
   configureNetwork(config.network)
