@@ -53,7 +53,7 @@ export class GoferClient {
   private readonly w: FrameWriter
   private nextId = 1
   private dead = false
-  /** Told once, with a message for humans. */
+  /** Told once why, as the end of 'the gofer is gone: '. */
   onDeath: ((reason: string) => void) | null = null
   /** Polls of the socket before sleeping: waking up costs more than most answers. Set by the kernel where CPUs are spare. */
   spins = 0
@@ -81,6 +81,11 @@ export class GoferClient {
     return -EIO
   }
 
+  /** HostFdHandler for EPOLLRDHUP on the socket: a gofer that dies while nobody asks is noticed too. */
+  onHostEvents(_events: number): void {
+    if (this.socket.closed) this.die('its connection is closed')
+  }
+
   private begin(type: number, mount: number): FrameWriter {
     return this.w.request(this.nextId, type, mount)
   }
@@ -92,15 +97,15 @@ export class GoferClient {
     if (!this.w.ok) return -EIO
     const { socket, r } = this
     const sent = socket.send(this.w.pos, fd)
-    if (sent < 0) return this.die(`the gofer is gone (send: error ${-sent})`)
+    if (sent < 0) return this.die(`sending failed with error ${-sent}`)
     let n = -EAGAIN
     for (let i = 0; i < this.spins && n === -EAGAIN; i++) n = socket.receive(true)
     while (n === -EAGAIN || n === -EINTR) n = socket.receive(false)
-    if (n <= 0) return this.die(n === 0 ? 'the gofer is gone' : `the gofer is gone (receive: error ${-n})`)
+    if (n <= 0) return this.die(n === 0 ? 'its connection is closed' : `receiving failed with error ${-n}`)
     r.start(n)
     const id = r.u32()
     const result = r.i32()
-    if (!r.ok || id !== this.nextId || result < -4095) return this.die('the gofer sent a malformed response')
+    if (!r.ok || id !== this.nextId || result < -4095) return this.die('it sent a malformed response')
     this.nextId = (this.nextId + 1) >>> 0 || 1
     return result
   }
@@ -108,7 +113,7 @@ export class GoferClient {
   /** Where the stat record lies that comes next in `r`; −1 (and the gofer counts as dead) if there is none. */
   takeStat(): number {
     const at = this.r.skip(STAT_SIZE)
-    if (at < 0) this.die('the gofer sent a short response')
+    if (at < 0) this.die('it sent a short response')
     return at
   }
 
@@ -117,7 +122,7 @@ export class GoferClient {
     const result = this.finish(-1)
     if (result < 0) return result
     const { r } = this
-    if (r.u32() !== PROTOCOL_VERSION) return this.die('the gofer speaks another version')
+    if (r.u32() !== PROTOCOL_VERSION) return this.die('it speaks another version')
     const mounts: GoferMount[] = []
     for (let left = r.u16(); left > 0; left--) {
       const id = r.u16()

@@ -7,10 +7,10 @@
  * descriptors stay open while there are any.
  */
 import { ATTR_ALL } from '../../../gofer/protocol.ts'
-import { close, ftruncate, statxFd } from '../../../native/host.ts'
+import { close, ftruncate, openat, statxFd } from '../../../native/host.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
-import { EINVAL, EIO, EISDIR, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
-import { O_ACCMODE, O_RDONLY, O_RDWR } from '../../abi/fcntl.ts'
+import { EACCES, EINVAL, EIO, EISDIR, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
+import { AT_FDCWD, O_ACCMODE, O_CLOEXEC, O_RDONLY, O_RDWR } from '../../abi/fcntl.ts'
 import type { Credentials } from '../../kernel/credentials.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
@@ -419,7 +419,7 @@ export class GoferInode extends Inode {
   open(t: Task, path: Path, flags: number): FileDescription | number {
     if (this.isDir) return new GoferDirectory(path, flags)
     if (!this.isReg) return openSpecial(t, this, path, flags)
-    const fd = this.hostFd((flags & O_ACCMODE) !== O_RDONLY)
+    const fd = this.dataFd((flags & O_ACCMODE) !== O_RDONLY)
     if (fd < 0) return fd
     this.users++
     this.sb.idle.remove(this)
@@ -433,10 +433,31 @@ export class GoferInode extends Inode {
     else this.sb.idle.add(this)
   }
 
-  override hostFd(write: boolean): number {
-    if (!this.isReg) return this.isDir ? -EISDIR : -EINVAL
+  /** A host descriptor to read (and write) through, or −errno. */
+  private dataFd(write: boolean): number {
     if (this.writeFd >= 0) return this.keep(this.writeFd)
     if (!write && this.readFd >= 0) return this.keep(this.readFd)
+    return this.openHost(write)
+  }
+
+  /**
+   * For mappings. Without `write` the descriptor is read-only on the host too: guest code that takes over its stub could
+   * turn a shared mapping of another into a writable one.
+   */
+  override hostFd(write: boolean): number {
+    if (!this.isReg) return this.isDir ? -EISDIR : -EINVAL
+    if (write) return this.dataFd(true)
+    if (this.readFd >= 0) return this.keep(this.readFd)
+    if (this.path() !== null) return this.openHost(false)
+    if (this.writeFd < 0) return -ESTALE
+    // No name is left to ask the gofer for.
+    const fd = openat(AT_FDCWD, `/proc/self/fd/${this.writeFd}`, O_RDONLY | O_CLOEXEC, 0)
+    if (fd < 0) return -EACCES
+    this.readFd = fd
+    return this.keep(fd)
+  }
+
+  private openHost(write: boolean): number {
     const path = this.path()
     if (path === null) return -ESTALE
     const { client } = this.sb
@@ -462,7 +483,7 @@ export class GoferInode extends Inode {
 
   /** Takes over a descriptor that a walk brought along. */
   adoptReadFd(fd: number): void {
-    if (this.readFd >= 0 || this.writeFd >= 0) close(fd)
+    if (this.readFd >= 0) close(fd)
     else {
       this.readFd = fd
       this.keep(fd)

@@ -76,8 +76,8 @@ export class GoferRegularFile extends FileDescription {
   override fallocate(mode: number, offset: number, len: number): number {
     return this.writable ? fallocate(this.fd, mode, offset, len) : -EBADF
   }
-  override mmapFd(_write: boolean): number {
-    return this.fd
+  override mmapFd(write: boolean): number {
+    return this.file.hostFd(write)
   }
 
   protected override release(): void {

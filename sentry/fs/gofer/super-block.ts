@@ -17,6 +17,8 @@ import type { GoferClient, GoferMount } from './client.ts'
 import type { IdleFiles } from './idle-files.ts'
 import { GoferInode } from './inode.ts'
 
+/** How old the name of a directory may be, when it is just walked through. */
+const FRESH_DIRECTORY_NS = 50_000_000
 /** How old attributes of a shared mount may be. Covers the calls of one walk and the stat that follows it. */
 const FRESH_NS = 1_000_000
 /** Directories whose listed inodes are kept for lookups. */
@@ -189,7 +191,10 @@ export class GoferSuperBlock extends SuperBlock {
 
   override revalidate(dentry: Dentry): boolean {
     const inode = dentry.inode as GoferInode | null
-    if (inode !== null && this.fresh(inode.checkedAt)) return true
+    if (inode !== null) {
+      const age = monotonicNs() - inode.checkedAt
+      if (age < (inode.isDir ? FRESH_DIRECTORY_NS : FRESH_NS)) return true
+    }
     const parent = dentry.parent.inode as GoferInode
     const base = parent.path()
     if (base === null) return false
