@@ -12,7 +12,7 @@ import type { SysRet } from '../kernel/sysret.ts'
 import type { Task } from '../kernel/task.ts'
 import type { WaitQueue } from '../kernel/wait-queue.ts'
 import type { IovIter } from '../mm/iov-iter.ts'
-import { notifyClose } from './fsnotify.ts'
+import { fsnotifyInode, IN_DELETE_SELF, notifyClose } from './fsnotify.ts'
 import type { DirEmitter, Inode } from './inode.ts'
 import { releaseDescriptionLocks } from './locks.ts'
 import type { Path } from './path.ts'
@@ -105,7 +105,10 @@ export abstract class FileDescription {
       const dentry = this.path.dentry
       const inode = this.openedInode!
       dentry.refs--
-      if (--inode.opens === 0 && inode.nlink === 0) inode.evict()
+      if (--inode.opens === 0 && inode.nlink === 0) {
+        fsnotifyInode(inode, IN_DELETE_SELF)
+        inode.evict()
+      }
     }
   }
 

@@ -156,14 +156,23 @@ function mayDelete(t: Task, dir: Inode, victim: Dentry, isDir: boolean): number 
   return dir.nlink === 0 ? -ENOENT : 0
 }
 
-/** A name of `dentry` is gone from the file system: the tree forgets it, and the object goes if nobody has it open. */
-function forget(dentry: Dentry): void {
+/**
+ * The name `dentry` of directory `dir` is gone from the file system: the tree forgets it, and the object goes if nobody
+ * has it open. Watchers hear of it in Linux's order.
+ */
+function forget(dir: Inode, dentry: Dentry): void {
   const inode = dentry.inode!
+  if (!inode.isDir) fsnotifyInode(inode, IN_ATTRIB)
   dentry.unhash()
-  if (inode.nlink === 0) {
-    fsnotifyInode(inode, IN_DELETE_SELF)
-    if (inode.opens === 0) inode.evict()
-  } else fsnotifyInode(inode, IN_ATTRIB)
+  fsnotifyName(dir, dentry.name, IN_DELETE, inode.isDir)
+  release(inode)
+}
+
+/** Frees an inode that has lost its last name, unless it is open: then its last description does it. */
+function release(inode: Inode): void {
+  if (inode.nlink !== 0 || inode.opens !== 0) return
+  fsnotifyInode(inode, IN_DELETE_SELF)
+  inode.evict()
 }
 
 export function rmdirAt(t: Task, dirfd: number, name: string): number {
@@ -181,8 +190,7 @@ export function rmdirAt(t: Task, dirfd: number, name: string): number {
   err = dir.rmdir(at.name, victim.inode!)
   if (err !== 0) return err
   victim.inode!.nlink = 0
-  forget(victim)
-  fsnotifyName(dir, at.name, IN_DELETE, true)
+  forget(dir, victim)
   return 0
 }
 
@@ -203,8 +211,7 @@ export function unlinkAt(t: Task, dirfd: number, name: string): number {
   if (victim.mounted > 0) return -EBUSY
   err = dir.unlink(at.name, inode)
   if (err !== 0) return err
-  forget(victim)
-  fsnotifyName(dir, at.name, IN_DELETE, false)
+  forget(dir, victim)
   return 0
 }
 
@@ -273,17 +280,17 @@ export function renameAt(
 
   if (exchange) swap(source, target)
   else {
-    if (replaced !== null) {
-      if (replaced.isDir) replaced.nlink = 0
-      forget(target)
-    } else target.unhash()
+    if (replaced?.isDir) replaced.nlink = 0
+    target.unhash()
     source.move(to.dir.dentry, to.name)
   }
   const cookie = moveCookie()
   fsnotifyName(fromDir, from.name, IN_MOVED_FROM, inode.isDir, cookie)
   fsnotifyName(toDir, to.name, IN_MOVED_TO, inode.isDir, cookie)
+  if (replaced !== null && !exchange && !replaced.isDir) fsnotifyInode(replaced, IN_ATTRIB)
   fsnotifyInode(inode, IN_MOVE_SELF)
   if (exchange) fsnotify(target, IN_MOVE_SELF)
+  else if (replaced !== null) release(replaced)
   return 0
 }
 

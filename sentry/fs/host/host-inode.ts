@@ -4,12 +4,12 @@
  * Opening it again (/dev/stdout, /proc/self/fd/1) shares the host description: the sentry has no names of the host.
  */
 
-import { statxFd } from '../../../native/host.ts'
+import { ftruncate, statxFd } from '../../../native/host.ts'
 import { EACCES, ENXIO } from '../../abi/errno.ts'
 import { O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY } from '../../abi/fcntl.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
-import { makeDev, S_IFMT, S_IFSOCK } from '../../vfs/inode.ts'
+import { ATTR_SIZE, makeDev, S_IFMT, S_IFSOCK, type SetAttr } from '../../vfs/inode.ts'
 import type { Path } from '../../vfs/path.ts'
 import { AnonInode, AnonSuperBlock } from '../anon.ts'
 
@@ -64,8 +64,11 @@ export class HostInode extends AnonInode {
     return this.reopen(this.fd, flags)
   }
 
-  /** The guest may not change a host object; pretending keeps programs that chown their stdio (su, login) going. */
-  override setattr(): number {
-    return 0
+  /**
+   * Only the size (`> /dev/stdout`): the guest may not change the rest of a host object. Pretending keeps programs that
+   * chown their stdio (su, login) going.
+   */
+  override setattr(attr: SetAttr): number {
+    return attr.valid & ATTR_SIZE ? ftruncate(this.fd, attr.size) : 0
   }
 }
