@@ -60,6 +60,18 @@ function pump(
   return done
 }
 
+const SEEK_SET = 0
+const SEEK_CUR = 1
+
+/** A host file's position is kept by the host (`pos` is −1): others outside the sandbox share it. */
+function position(t: Task, file: FileDescription): number {
+  return file.pos >= 0 ? file.pos : file.seek(t, 0, SEEK_CUR)
+}
+function setPosition(t: Task, file: FileDescription, pos: number): void {
+  if (file.pos >= 0) file.pos = pos
+  else file.seek(t, pos, SEEK_SET)
+}
+
 /** sendfile(2). */
 export function sysSendfile(t: Task): SysRet {
   const offsetAddr = t.argPtr(2)
@@ -77,13 +89,13 @@ export function sysSendfile(t: Task): SysRet {
   const type = input.inode.mode & S_IFMT
   if ((type !== S_IFREG && type !== S_IFBLK) || !input.seekable) return -EINVAL
   if (base < 0 || (out.flags & O_APPEND) !== 0) return -EINVAL
-  if (offsetAddr === 0) base = input.pos
+  if (offsetAddr === 0) base = position(t, input)
 
   // What an earlier run has sent is behind `base` already.
   const sent = t.progress
   const ret = pump(t, input, base, out, -1, count - sent)
   if (ret > 0) {
-    if (offsetAddr === 0) input.pos = base + ret
+    if (offsetAddr === 0) setPosition(t, input, base + ret)
     else if (t.writeU64(offsetAddr, base + ret) < 0) return -EFAULT
     t.progress += ret
     if (out.path !== null) fsnotify(out.path.dentry, IN_MODIFY)
@@ -105,8 +117,8 @@ export function sysCopyFileRange(t: Task): SysRet {
   if (input === undefined || out === undefined) return -EBADF
   const inAddr = t.argPtr(1)
   const outAddr = t.argPtr(3)
-  const inPos = inAddr === 0 ? input.pos : readOffset(t, inAddr)
-  const outPos = outAddr === 0 ? out.pos : readOffset(t, outAddr)
+  const inPos = inAddr === 0 ? position(t, input) : readOffset(t, inAddr)
+  const outPos = outAddr === 0 ? position(t, out) : readOffset(t, outAddr)
   if (Number.isNaN(inPos) || Number.isNaN(outPos)) return -EFAULT
   const inType = input.inode.mode & S_IFMT
   const outType = out.inode.mode & S_IFMT
@@ -120,9 +132,9 @@ export function sysCopyFileRange(t: Task): SysRet {
   if (len === 0) return 0
   const ret = pump(t, input, inPos, out, outPos, len)
   if (ret <= 0) return ret
-  if (inAddr === 0) input.pos = inPos + ret
+  if (inAddr === 0) setPosition(t, input, inPos + ret)
   else if (t.writeU64(inAddr, inPos + ret) < 0) return -EFAULT
-  if (outAddr === 0) out.pos = outPos + ret
+  if (outAddr === 0) setPosition(t, out, outPos + ret)
   else if (t.writeU64(outAddr, outPos + ret) < 0) return -EFAULT
   if (out.path !== null) fsnotify(out.path.dentry, IN_MODIFY)
   return ret
