@@ -6,6 +6,7 @@
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import type { BootConfig } from '../sentry/control/protocol.ts'
+import { followConsoleSize } from '../sentry/control/console-size.ts'
 import { ControlServer } from '../sentry/control/server.ts'
 import { Container } from '../sentry/container/container.ts'
 import { GoferClient } from '../sentry/fs/gofer/client.ts'
@@ -13,9 +14,11 @@ import { connectGofer } from '../sentry/fs/gofer/file-system.ts'
 import { registerFileSystems } from '../sentry/fs/register.ts'
 import { setSysctl } from '../sentry/fs/proc/sysctl.ts'
 import { limitCpus, openHostProc } from '../sentry/kernel/host-proc.ts'
+import { EPOLLET } from '../sentry/kernel/host-poll.ts'
 import { Kernel } from '../sentry/kernel/kernel.ts'
 import { configureNetwork } from '../sentry/net/network.ts'
 import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
+import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { describe } from '../sentry/container/process-start.ts'
 import { startDebugLog } from './debug-log.ts'
@@ -56,6 +59,8 @@ function start(config: BootConfig): Kernel {
     process.stderr.write(`tssandbox: the gofer of container ${config.id} is gone: ${reason}\n`)
     kernel.exitCode = INTERNAL_FAILURE
   }
+  // Also noticed while nobody asks it for anything.
+  kernel.hostPoll.watch(config.fds.gofer, EPOLLRDHUP | EPOLLET, gofer)
   const mounts = connectGofer(gofer)
   if (typeof mounts === 'number') throw new Error(`the gofer does not answer: ${describe(mounts)}`)
   registerFileSystems(kernel, config)
@@ -68,6 +73,7 @@ function start(config: BootConfig): Kernel {
   const error = container.boot()
   if (error !== null) throw new Error(error.error)
   new ControlServer(config.fds.control, config.fds.owner, container, kernel.hostPoll)
+  if (config.fds.controllingConsole) followConsoleSize(config.fds.console, container, kernel.hostPoll)
   if (config.autoStart) container.start()
   return kernel
 }
