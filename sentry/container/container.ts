@@ -40,21 +40,26 @@ export class Container implements ContainerControl {
   /** Prepares init. null: it waits for start(). */
   boot(): ControlError | null {
     const { config } = this
-    const fds = config.process.terminal ? [config.fds.console] : config.fds.stdio
-    const t = this.prepare(config.process, fds)
+    // With a terminal, a descriptor may still be redirected elsewhere (`tssandbox do ls > file`).
+    const { stdio } = config.fds
+    const t = this.prepare(config.process, config.process.terminal ? [config.fds.console, ...stdio] : stdio)
     if (!('tid' in t)) return t
     this.init = t
     return null
   }
 
+  /** `fds`: stdin, stdout and stderr; or a host terminal, then what replaces it on 0, 1 and 2 (−1: nothing). */
   private prepare(spec: ProcessSpec, fds: readonly number[]): Task | ControlError {
     const t = newProcess(this.kernel, this.root, spec)
     if (!('tid' in t)) {
-      for (const fd of fds) close(fd)
+      for (const fd of fds) if (fd >= 0) close(fd)
       return t
     }
     if (spec.terminal) {
       this.consoles.set(t.group.pid, attachConsole(t, fds[0]!, spec.consoleSize))
+      fds.slice(1).forEach((fd, i) => {
+        if (fd >= 0) t.fds.replace(t, i, openHostStdio(this.kernel, fd), false)
+      })
     } else {
       for (const fd of fds) t.fds.install(openHostStdio(this.kernel, fd), false, 1024)
     }

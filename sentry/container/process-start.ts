@@ -4,7 +4,7 @@
 import { EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, EPERM, ERRNO_NAMES } from '../abi/errno.ts'
 import type { ControlError } from '../control/control.ts'
 import type { ProcessSpec } from '../control/protocol.ts'
-import { type CapSet, CAPS_NONE, Credentials } from '../kernel/credentials.ts'
+import { CAPS_NONE, type CapSet, Credentials } from '../kernel/credentials.ts'
 import { execve, openExec } from '../kernel/exec.ts'
 import { exitGroup, exitTask } from '../kernel/exit.ts'
 import type { Kernel } from '../kernel/kernel.ts'
@@ -16,10 +16,10 @@ import { Task } from '../kernel/task.ts'
 import { ThreadGroup } from '../kernel/thread-group.ts'
 import { KernelIovIter } from '../mm/iov-iter.ts'
 import { MemoryManager } from '../mm/memory-manager.ts'
+import type { RootNamespace } from '../vfs/boot-mounts.ts'
 import { FdTable } from '../vfs/fd-table.ts'
 import type { FileDescription } from '../vfs/file-description.ts'
 import { FsContext } from '../vfs/fs-context.ts'
-import type { RootNamespace } from '../vfs/boot-mounts.ts'
 import type { Path } from '../vfs/path.ts'
 import { LOOKUP_DIRECTORY, LOOKUP_FOLLOW, walk } from '../vfs/path-walk.ts'
 import { MAY_EXEC, permission } from '../vfs/permission.ts'
@@ -120,7 +120,10 @@ export function loadProgram(t: Task, spec: ProcessSpec): ControlError | null {
   const found = findProgram(t, name, spec.env)
   if (typeof found === 'number') {
     const notInPath = found === -ENOENT && !name.includes('/')
-    return failure(found, `exec: "${name}": ${notInPath ? 'executable file not found in $PATH' : `stat ${describe(found)}`}`)
+    return failure(
+      found,
+      `exec: "${name}": ${notInPath ? 'executable file not found in $PATH' : `stat ${describe(found)}`}`,
+    )
   }
   const file = openExec(t, found.path)
   if (typeof file === 'number') return failure(file, `exec ${name}: ${describe(file)}`)
