@@ -3,6 +3,9 @@
  *
  * One line per call, every number up to the newest. `none` without a handler answers ENOSYS.
  */
+import { sysMsgctl, sysMsgget, sysMsgrcv, sysMsgsnd } from './sysv-msg.ts'
+import { sysSemctl, sysSemget, sysSemop, sysSemtimedop } from './sysv-sem.ts'
+import { sysShmat, sysShmctl, sysShmdt, sysShmget } from './sysv-shm.ts'
 import {
   sysAccept,
   sysAccept4,
@@ -160,9 +163,9 @@ export const SYSCALLS: readonly Syscall[] = [
   full(26, 'msync', sysMsync, 'ptr start, size len, int flags'),
   partial(27, 'mincore', sysMincore, 'ptr start, size len, ptr vec', 'every mapped page is reported resident'),
   full(28, 'madvise', sysMadvise, 'ptr start, size len, int behavior'),
-  none(29, 'shmget', 'int key, size size, int flag'),
-  none(30, 'shmat', 'int shmid, str shmaddr, int shmflg'),
-  none(31, 'shmctl', 'int shmid, int cmd, ptr buf'),
+  partial(29, 'shmget', sysShmget, 'int key, size size, int flag', 'no huge pages'),
+  full(30, 'shmat', sysShmat, 'int shmid, ptr shmaddr, int shmflg'),
+  full(31, 'shmctl', sysShmctl, 'int shmid, int cmd, ptr buf'),
   full(32, 'dup', sysDup, 'fd fildes'),
   full(33, 'dup2', sysDup2, 'fd oldfd, fd newfd'),
   full(34, 'pause', sysPause, ''),
@@ -195,14 +198,14 @@ export const SYSCALLS: readonly Syscall[] = [
   full(61, 'wait4', sysWait4, 'int pid, ptr stat_addr, wait_options options, ptr ru'),
   full(62, 'kill', sysKill, 'int pid, signal sig'),
   full(63, 'uname', sysUname, 'ptr name'),
-  none(64, 'semget', 'int key, int nsems, int semflg'),
-  none(65, 'semop', 'int semid, ptr sops, u32 nsops'),
-  none(66, 'semctl', 'int semid, int semnum, int cmd, u64 arg'),
-  none(67, 'shmdt', 'str shmaddr'),
-  none(68, 'msgget', 'int key, int msgflg'),
-  none(69, 'msgsnd', 'int msqid, ptr msgp, size msgsz, int msgflg'),
-  none(70, 'msgrcv', 'int msqid, ptr msgp, size msgsz, int msgtyp, int msgflg'),
-  none(71, 'msgctl', 'int msqid, int cmd, ptr buf'),
+  full(64, 'semget', sysSemget, 'int key, int nsems, int semflg'),
+  full(65, 'semop', sysSemop, 'int semid, ptr sops, u32 nsops'),
+  full(66, 'semctl', sysSemctl, 'int semid, int semnum, int cmd, u64 arg'),
+  full(67, 'shmdt', sysShmdt, 'ptr shmaddr'),
+  full(68, 'msgget', sysMsgget, 'int key, int msgflg'),
+  full(69, 'msgsnd', sysMsgsnd, 'int msqid, ptr msgp, size msgsz, int msgflg'),
+  full(70, 'msgrcv', sysMsgrcv, 'int msqid, ptr msgp, size msgsz, int msgtyp, int msgflg'),
+  full(71, 'msgctl', sysMsgctl, 'int msqid, int cmd, ptr buf'),
   partial(72, 'fcntl', sysFcntl, 'fd fd, fcntl_cmd cmd, u64 arg', 'no leases, no F_NOTIFY'),
   full(73, 'flock', sysFlock, 'fd fd, flock_op operation'),
   full(74, 'fsync', sysFsync, 'fd fd'),
@@ -351,7 +354,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(217, 'getdents64', sysGetdents64, 'fd fd, ptr dirent, u32 count'),
   full(218, 'set_tid_address', sysSetTidAddress, 'ptr tidptr'),
   full(219, 'restart_syscall', sysRestartSyscall, ''),
-  none(220, 'semtimedop', 'int semid, ptr sops, u32 nsops, ptr timeout'),
+  full(220, 'semtimedop', sysSemtimedop, 'int semid, ptr sops, u32 nsops, ptr timeout'),
   full(221, 'fadvise64', sysFadvise64, 'fd fd, off offset, size len, int advice'),
   partial(222, 'timer_create', sysTimerCreate, 'clockid which_clock, ptr timer_event_spec, ptr created_timer_id', 'CPU clocks are polled; steps of the host clock do not move absolute timers'),
   full(223, 'timer_settime', sysTimerSettime, 'int timer_id, int flags, ptr new_setting, ptr old_setting'),

@@ -65,7 +65,7 @@ export function writeEndpoint(family: number, addr: number, port: number, b: Buf
   b.writeUInt16LE(family, 0)
   b.writeUInt16BE(port, 2)
   if (family === AF_INET) {
-    b.writeUInt32BE(Math.max(addr , 0), 4)
+    b.writeUInt32BE(Math.max(addr, 0), 4)
     b.fill(0, 8, 16)
     return SOCKADDR_IN
   }
