@@ -1,7 +1,7 @@
 """Types into a program under a pseudo-terminal: pty-driver.py SCRIPT PROGRAM [ARG...]
 
 Each line of SCRIPT is `send TEXT` (with \\n, \\x03 escapes), `expect TEXT` (waits until the output since the last expect
-holds TEXT) or `size ROWS COLS`. Prints what the program wrote, and its exit code. A wait of 20 seconds fails.
+holds TEXT), `pause SECONDS` or `size ROWS COLS`. Prints what the program wrote, and its exit code. A wait of 20 seconds fails.
 """
 import fcntl, os, pty, select, struct, sys, termios, time
 
@@ -31,6 +31,10 @@ def main():
         text = rest.encode().decode("unicode_escape").encode("latin1")
         if verb == "send":
             os.write(master, text)
+        elif verb == "pause":
+            end = time.monotonic() + float(rest)
+            while (left := end - time.monotonic()) > 0:
+                pump(left)
         elif verb == "size":
             rows, cols = map(int, rest.split())
             fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
