@@ -421,6 +421,7 @@ export class GoferInode extends Inode {
     if (!this.isReg) return openSpecial(t, this, path, flags)
     const fd = this.dataFd((flags & O_ACCMODE) !== O_RDONLY)
     if (fd < 0) return fd
+    if (this.sb.shared) this.revalidate()
     this.users++
     this.sb.idle.remove(this)
     return new GoferRegularFile(flags, path, this, fd)

@@ -49,6 +49,8 @@ export class GoferRegularFile extends FileDescription {
       this.pos = end
     }
     const n = iter.writeToHost(this.fd, pos)
+    // The one attribute that others look at without asking for it anew.
+    if (n > 0 && pos + n > this.file.size) this.file.size = pos + n
     if (n > 0 && (this.flags & O_DSYNC) !== 0) {
       const error = fdatasync(this.fd)
       if (error < 0) return error
@@ -71,10 +73,15 @@ export class GoferRegularFile extends FileDescription {
     return dataOnly ? fdatasync(this.fd) : fsync(this.fd)
   }
   override truncate(size: number): number {
-    return this.writable ? ftruncate(this.fd, size) : -EINVAL
+    if (!this.writable) return -EINVAL
+    const error = ftruncate(this.fd, size)
+    if (error === 0) this.file.size = size
+    return error
   }
   override fallocate(mode: number, offset: number, len: number): number {
-    return this.writable ? fallocate(this.fd, mode, offset, len) : -EBADF
+    if (!this.writable) return -EBADF
+    const error = fallocate(this.fd, mode, offset, len)
+    return error !== 0 ? error : this.file.revalidate()
   }
   override mmapFd(write: boolean): number {
     return this.file.hostFd(write)
