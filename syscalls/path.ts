@@ -1,7 +1,7 @@
 /**
  * Calls that make, remove, move and read names (Linux: fs/namei.c), and those about the working directory.
  */
-import { EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR, EPERM, ERANGE } from '../sentry/abi/errno.ts'
+import { EBADF, EFAULT, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERANGE } from '../sentry/abi/errno.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW } from '../sentry/abi/fcntl.ts'
 import { CAP_MKNOD, CAP_SYS_CHROOT } from '../sentry/kernel/credentials.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'

@@ -4,26 +4,25 @@
  * Everything that can fail happens in a fresh host process before the old one is touched, so there is no point of no
  * return: an error leaves the caller as it was.
  */
-import { E2BIG, EACCES, ELIBBAD, ELOOP, EINVAL, ENOEXEC, ENOMEM } from '../abi/errno.ts'
-import { O_RDONLY } from '../abi/fcntl.ts'
+
+import { getrandom } from '../../native/host.ts'
+import { E2BIG, EINVAL, ELIBBAD, ELOOP, ENOEXEC, ENOMEM } from '../abi/errno.ts'
 import { type ElfImage, imageSpan, isFixed, mapElf, parseElf, type ZeroRange } from '../mm/elf.ts'
 import { buildStack, stackStringsSize } from '../mm/initial-stack.ts'
 import { KernelIovIter } from '../mm/iov-iter.ts'
 import { MemoryManager, MMAP_MIN, PAGE, pageUp } from '../mm/memory-manager.ts'
 import { PROT_EXEC, PROT_READ, PROT_WRITE, Vma } from '../mm/vma.ts'
 import { findFree } from '../mm/vma-list.ts'
-import { getrandom } from '../../native/host.ts'
 import { CS, DS, EFLAGS, ES, FS, GS, ORIG_RAX, REGS_WORDS, RIP, RSP, SS, setReg } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
 import type { FileDescription } from '../vfs/file-description.ts'
-import { MS_NOEXEC } from '../vfs/mount.ts'
+import { openForExec } from '../vfs/open.ts'
 import type { Path } from '../vfs/path.ts'
 import { LOOKUP_FOLLOW, walkAt } from '../vfs/path-walk.ts'
-import { MAY_EXEC, permission } from '../vfs/permission.ts'
 import { type ExecCredentials, execCredentials } from './exec-credentials.ts'
 import { dethread, execReleaseMm } from './exit.ts'
-import { execSignals } from './signal-inherit.ts'
 import { RLIMIT_STACK } from './limits.ts'
+import { execSignals } from './signal-inherit.ts'
 import { NO_RESULT, type SysRet } from './sysret.ts'
 import type { Task } from './task.ts'
 
@@ -37,12 +36,7 @@ const MB = 1024 * 1024
 
 /** The file that `path` names, opened for execution, or −errno. */
 export function openExec(t: Task, path: Path | number): FileDescription | number {
-  if (typeof path === 'number') return path
-  const inode = path.inode
-  if (!inode.isReg) return -EACCES
-  if ((path.mount.flags & MS_NOEXEC) !== 0) return -EACCES
-  const err = permission(t, inode, MAY_EXEC)
-  return err !== 0 ? err : inode.open(t, path, O_RDONLY)
+  return typeof path === 'number' ? path : openForExec(t, path)
 }
 
 interface Program {
@@ -67,6 +61,8 @@ export function execve(t: Task, file: FileDescription, filename: string, argv: s
   const creds = execCredentials(t, program.file)
   const ret = load(t, program, filename, envp, creds)
   program.file.unref()
+  // Only the program itself stays protected from writers while it runs.
+  program.interp?.claimWrite(0)
   program.interp?.unref()
   return ret
 }

@@ -2,7 +2,7 @@
  * Changes of attributes with their rules (Linux: fs/attr.c notify_change, fs/open.c, fs/utimes.c): who may, what else
  * changes with them. Callers have checked the mount for writing.
  */
-import { EINVAL, EISDIR, EOPNOTSUPP, EPERM } from '../abi/errno.ts'
+import { EINVAL, EISDIR, EOPNOTSUPP, EPERM, ETXTBSY } from '../abi/errno.ts'
 import { readRealtime } from '../kernel/clock.ts'
 import { CAP_CHOWN, CAP_FSETID } from '../kernel/credentials.ts'
 import type { Task } from '../kernel/task.ts'
@@ -145,6 +145,7 @@ export function mayTruncate(t: Task, inode: Inode): number {
   const type = inode.mode & S_IFMT
   if (type === S_IFDIR) return -EISDIR
   if (type !== S_IFREG) return -EINVAL
+  if (inode.writeCount < 0) return -ETXTBSY
   return permission(t, inode, MAY_WRITE)
 }
 

@@ -44,6 +44,8 @@ export abstract class FileDescription {
   epollItems: { fileReleased(): void } | null = null
   /** F_SETOWN / F_SETSIG / fasync state (syscalls/fcntl.ts keeps it). */
   owner: object | null = null
+  /** What this description adds to its inode's writeCount: 1 a writer, −1 a running program, 0 neither. */
+  private writeClaim = 0
   private refs = 1
   /** path's inode at the time of the open: its dentry may become negative meanwhile. */
   private openedInode: Inode | null = null
@@ -100,6 +102,7 @@ export abstract class FileDescription {
     if (this.epollItems !== null) this.epollItems.fileReleased()
     if (this.inode.locks !== null) releaseDescriptionLocks(this, this.inode)
     if (this.path !== null) notifyClose(this, this.path.dentry)
+    this.claimWrite(0)
     this.release()
     if (this.path !== null) {
       const dentry = this.path.dentry
@@ -110,6 +113,13 @@ export abstract class FileDescription {
         inode.evict()
       }
     }
+  }
+
+  /** Says what the description does with its inode's data; see {@link writeClaim}. Checked by the caller. */
+  claimWrite(claim: number): void {
+    if (claim === this.writeClaim) return
+    this.inode.writeCount += claim - this.writeClaim
+    this.writeClaim = claim
   }
 
   /** The last descriptor is gone. */

@@ -95,6 +95,8 @@ export abstract class Inode {
   watches: object | null = null
   /** File descriptions that are open on it; with `nlink` 0 the last one calls {@link evict}. */
   opens = 0
+  /** Descriptions open for writing (> 0), or programs that run from it (< 0): never both (ETXTBSY). */
+  writeCount = 0
   /** An O_TMPFILE that link(2) may still give a name. */
   linkable = false
   /** FIFO (fs/pipe.ts) or bound socket (net/unix) that this inode stands for. */

@@ -46,6 +46,7 @@ function placeForNew(t: Task, dirfd: number, name: string, isDir: boolean): Pare
   const child = lookupChild(at.dir.dentry, at.name)
   if (typeof child === 'number') return child
   if (child.inode !== null) return -EEXIST
+  if (child.sb.fixedNames) return -ENOENT
   if (at.trailing && !isDir) return -ENOENT
   let err = wantWrite(at.dir.mount)
   if (err === 0 && at.dir.inode.nlink === 0) err = -ENOENT

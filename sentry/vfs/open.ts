@@ -1,7 +1,7 @@
 /**
  * open(2) from name to file description (Linux: path_openat, may_open, do_dentry_open).
  */
-import { EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM } from '../abi/errno.ts'
+import { EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM, ETXTBSY } from '../abi/errno.ts'
 import {
   O_ACCMODE,
   O_CLOEXEC,
@@ -117,7 +117,7 @@ function openCreate(
 
 function createAndOpen(t: Task, dir: Path, name: string, flags: number, mode: number): FileDescription | number {
   const parent = dir.inode
-  if (parent.nlink === 0) return -ENOENT
+  if (parent.nlink === 0 || parent.sb.fixedNames) return -ENOENT
   let err = wantWrite(dir.mount)
   if (err === 0) err = permission(t, parent, MAY_WRITE | MAY_EXEC)
   if (err !== 0) return err
@@ -171,25 +171,39 @@ export function openPath(t: Task, path: Path, flags: number): FileDescription | 
   return finish(t, path, special ? flags & ~O_TRUNC : flags)
 }
 
-/** For execve: readable or not, it must be an executable regular file on a mount that allows it. 0 or −errno. */
-export function mayExecute(t: Task, path: Path): number {
+/** An executable regular file on a mount that allows it. 0 or −errno. */
+function mayExecute(t: Task, path: Path): number {
   const inode = path.inode
   if ((inode.mode & S_IFMT) !== S_IFREG || (path.mount.flags & MS_NOEXEC) !== 0) return -EACCES
   return permission(t, inode, MAY_EXEC)
 }
 
-/** Opens without any check, as the kernel itself: for execve after {@link mayExecute}, and boot. */
-export function openUnchecked(t: Task, path: Path, flags: number): FileDescription | number {
-  return finish(t, path, flags)
+/**
+ * Opens a program for execve, readable or not. While the description lives nobody can open the file for writing; see
+ * FileDescription.claimWrite.
+ */
+export function openForExec(t: Task, path: Path): FileDescription | number {
+  const err = mayExecute(t, path)
+  if (err !== 0) return err
+  const inode = path.inode
+  if (inode.writeCount > 0) return -ETXTBSY
+  const file = inode.open(t, path, O_RDONLY)
+  if (typeof file === 'number') return file
+  file.claimWrite(-1)
+  return file
 }
 
 function finish(t: Task, path: Path, flags: number): FileDescription | number {
   const inode = path.inode
+  const isReg = (inode.mode & S_IFMT) === S_IFREG
+  const writes = isReg && (flags & (O_ACCMODE | O_TRUNC)) !== O_RDONLY
+  if (writes && inode.writeCount < 0) return -ETXTBSY
   const file = inode.open(t, path, flags & ~CREATION_FLAGS)
   if (typeof file === 'number') return file
+  if (writes && (flags & O_ACCMODE) !== O_RDONLY) file.claimWrite(1)
   file.flags &= ~O_NOCTTY
   file.creds = t.creds
-  if ((flags & O_TRUNC) !== 0 && (inode.mode & S_IFMT) === S_IFREG) {
+  if ((flags & O_TRUNC) !== 0 && isReg) {
     const err = truncateInode(t, path.dentry, 0)
     if (err !== 0) {
       file.unref()

@@ -21,6 +21,8 @@ export abstract class SuperBlock {
   /** Whether others (the host) may change names and attributes behind our back: cached dentries are revalidated. */
   readonly shared: boolean = false
 
+  /** Nothing can be made: its lookups fail, where others leave a negative entry (procfs). Creating says ENOENT. */
+  readonly fixedNames: boolean = false
   private rootEntry: Dentry | null = null
   /** The one dentry of `root`, which all mounts of the file system share. */
   get rootDentry(): Dentry {

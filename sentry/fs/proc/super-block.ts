@@ -14,6 +14,7 @@ const PROC_SUPER_MAGIC = 0x9fa0
 export class ProcSuperBlock extends PseudoSuperBlock {
   readonly type = 'proc'
   protected readonly magic = PROC_SUPER_MAGIC
+  override readonly fixedNames = true
   override readonly inodeBlockSize = 1024
   readonly kernel: Kernel
   readonly root: Inode
