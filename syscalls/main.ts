@@ -5,26 +5,29 @@
  * The ready pipe gets one line: the container can be started, or why not.
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
-import type { BootConfig } from '../sentry/control/protocol.ts'
-import { followConsoleSize } from '../sentry/control/console-size.ts'
-import { ControlServer } from '../sentry/control/server.ts'
 import { Container } from '../sentry/container/container.ts'
+import { describe } from '../sentry/container/process-start.ts'
+import { followConsoleSize } from '../sentry/control/console-size.ts'
+import type { BootConfig } from '../sentry/control/protocol.ts'
+import { ControlServer } from '../sentry/control/server.ts'
 import { GoferClient } from '../sentry/fs/gofer/client.ts'
 import { connectGofer } from '../sentry/fs/gofer/file-system.ts'
-import { registerFileSystems } from '../sentry/fs/register.ts'
 import { setSysctl } from '../sentry/fs/proc/sysctl.ts'
-import { limitCpus, openHostProc } from '../sentry/kernel/host-proc.ts'
+import { registerFileSystems } from '../sentry/fs/register.ts'
+import { systemConsole } from '../sentry/fs/tty/console.ts'
 import { EPOLLET } from '../sentry/kernel/host-poll.ts'
+import { limitCpus, openHostProc } from '../sentry/kernel/host-proc.ts'
 import { Kernel } from '../sentry/kernel/kernel.ts'
 import { configureNetwork } from '../sentry/net/network.ts'
 import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
-import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
-import { describe } from '../sentry/container/process-start.ts'
+import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { startDebugLog } from './debug-log.ts'
 import { SYSCALL_BY_NR } from './table.ts'
 
 const INTERNAL_FAILURE = 128
+/** How long a terminal may take for the last output. */
+const DRAIN_MS = 1000
 
 function bootFd(): number {
   const at = process.argv.indexOf('--boot-fd')
@@ -93,6 +96,7 @@ function main(): void {
   writeSync(config.fds.ready, '{"ok":true}\n')
   closeSync(config.fds.ready)
   const code = kernel.run()
+  systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
   // Nothing is left to flush: stdout and stderr of the guest are its own.
   process.reallyExit(code)

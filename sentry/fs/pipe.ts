@@ -5,6 +5,7 @@
 import { EAGAIN, EBADF, EINVAL, ENOMEM, ENXIO, EPERM, EPIPE } from '../abi/errno.ts'
 import { O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from '../abi/fcntl.ts'
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE, type Credentials } from '../kernel/credentials.ts'
+import type { Abandonable } from '../kernel/exit.ts'
 import { ERESTARTSYS, type SysRet } from '../kernel/sysret.ts'
 import type { Task } from '../kernel/task.ts'
 import { WaitQueue } from '../kernel/wait-queue.ts'
@@ -221,7 +222,7 @@ export function createPipe(creds: Credentials, flags: number, out: FileDescripti
 }
 
 /** What an open that waits for the other side keeps in `t.sysState`. */
-class PendingOpen {
+class PendingOpen implements Abandonable {
   readonly file: PipeFile
   readonly pipe: Pipe
   private readonly opens: number

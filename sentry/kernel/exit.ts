@@ -41,6 +41,11 @@ export function shellStatus(status: number): number {
   return status & 0x7f ? 128 + (status & 0x7f) : (status >> 8) & 0xff
 }
 
+/** What `t.sysState` may implement: the task died in the middle of the call. */
+export interface Abandonable {
+  abandon?(): void
+}
+
 /** No other process uses the address space: it dies with this group. */
 function ownsSpace(group: ThreadGroup): boolean {
   let live = 0
@@ -131,6 +136,10 @@ export function exitTask(t: Task, code: number): void {
   const running = t.state === RUNNING
   t.endWait()
   if (t.heapIndex >= 0) kernel.timers.remove(t)
+  // A call that is cut short gives back what it holds (a half-open FIFO).
+  const held = t.sysState as Abandonable | null
+  t.sysState = null
+  if (held !== null && held.abandon !== undefined) held.abandon()
   const last = group.tasks.length === 1
   leaveAddressSpace(t)
   t.state = DEAD

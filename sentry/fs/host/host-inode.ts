@@ -2,14 +2,16 @@
  * Inode of a host descriptor that was passed in as stdio: attributes from the host's statx, nothing to walk to.
  *
  * Opening it again (/dev/stdout, /proc/self/fd/1) shares the host description: the sentry has no names of the host.
+ * A host socket (what a parent that is Node passes as a "pipe") looks like a FIFO to the guest: it carries bytes both
+ * ways, but no socket call reaches it, and programs that ask it for its type and name would give up on it.
  */
 
 import { ftruncate, statxFd } from '../../../native/host.ts'
-import { EACCES, ENXIO } from '../../abi/errno.ts'
+import { EACCES } from '../../abi/errno.ts'
 import { O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY } from '../../abi/fcntl.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
-import { ATTR_SIZE, makeDev, S_IFMT, S_IFSOCK, type SetAttr } from '../../vfs/inode.ts'
+import { ATTR_SIZE, makeDev, S_IFIFO, S_IFMT, S_IFSOCK, type SetAttr } from '../../vfs/inode.ts'
 import type { Path } from '../../vfs/path.ts'
 import { AnonInode, AnonSuperBlock } from '../anon.ts'
 
@@ -24,6 +26,8 @@ export class HostInode extends AnonInode {
   private readonly fd: number
   private readonly reopen: Reopen
   private readonly hostFlags: number
+  /** The host object is a socket: what moves its bytes are socket calls. */
+  isSocket = false
 
   constructor(fd: number, hostFlags: number, reopen: Reopen) {
     super(HOSTFS, 0, 0, 0, 0)
@@ -41,6 +45,8 @@ export class HostInode extends AnonInode {
     this.uid = STATX.readUInt32LE(20)
     this.gid = STATX.readUInt32LE(24)
     this.mode = STATX.readUInt16LE(28)
+    this.isSocket = (this.mode & S_IFMT) === S_IFSOCK
+    if (this.isSocket) this.mode = S_IFIFO | 0o600
     this.ino = Number(STATX.readBigUInt64LE(32))
     this.size = Number(STATX.readBigUInt64LE(40))
     this.blocks = Number(STATX.readBigUInt64LE(48))
@@ -55,7 +61,6 @@ export class HostInode extends AnonInode {
   }
 
   override open(_t: Task, _path: Path, flags: number): FileDescription | number {
-    if ((this.mode & S_IFMT) === S_IFSOCK) return -ENXIO
     const have = this.hostFlags & O_ACCMODE
     const want = flags & O_ACCMODE
     if (have !== O_RDWR && ((want !== O_WRONLY && have !== O_RDONLY) || (want !== O_RDONLY && have !== O_WRONLY))) {

@@ -27,7 +27,7 @@ import {
   EPOLLWRNORM,
   FileDescription,
 } from '../../vfs/file-description.ts'
-import { type Inode, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK } from '../../vfs/inode.ts'
+import { type Inode, S_IFCHR, S_IFIFO, S_IFMT } from '../../vfs/inode.ts'
 import { sendSigpipe } from '../sigpipe.ts'
 import type { HostInode } from './host-inode.ts'
 
@@ -70,7 +70,7 @@ export class HostStream extends FileDescription implements HostFdHandler {
     this.hostInode = inode
     this.hostPoll = hostPoll
     this.ownDescription = ownDescription
-    this.isSocket = (inode.mode & S_IFMT) === S_IFSOCK
+    this.isSocket = inode.isSocket
   }
 
   override get inode(): Inode {
@@ -79,7 +79,6 @@ export class HostStream extends FileDescription implements HostFdHandler {
   override describe(): string {
     const type = this.hostInode.mode & S_IFMT
     if (type === S_IFIFO) return `pipe:[${this.hostInode.ino}]`
-    if (type === S_IFSOCK) return `socket:[${this.hostInode.ino}]`
     return this.hostInode.rdev === 0x103 ? '/dev/null' : `host:[${this.hostInode.ino}]`
   }
 
