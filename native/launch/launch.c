@@ -16,7 +16,7 @@
  *                           FD_CLOEXEC
  *   --setsid                new session
  *   --pdeathsig N           signal when the spawner's thread dies; exits at once if it is gone already
- *   --block-sigchld         SIGCHLD and SIGWINCH blocked in all threads to come (for signalfds)
+ *   --block-sigchld         SIGCHLD blocked in all threads to come (for a signalfd)
  *   --default-signals       undo SIG_IGN and an inherited mask before anything else
  *   --oom-score-adj N       /proc/self/oom_score_adj
  *   --nofile N              RLIMIT_NOFILE, soft and hard; less where the host does not allow as much
@@ -224,7 +224,6 @@ static void reset_signals(const struct plan *p)
 		signal(SIGCHLD, SIG_DFL);
 		sigemptyset(&mask);
 		sigaddset(&mask, SIGCHLD);
-		sigaddset(&mask, SIGWINCH);
 		sigprocmask(SIG_BLOCK, &mask, NULL);
 	}
 }
