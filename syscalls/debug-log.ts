@@ -5,9 +5,16 @@ import { openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BootConfig } from '../sentry/control/protocol.ts'
 import type { Kernel } from '../sentry/kernel/kernel.ts'
+import { startStrace } from './strace.ts'
 import { SYSCALL_BY_NR } from './table.ts'
 
+/** The log beside the sentry's, or stderr. */
+function straceFd(config: BootConfig): number {
+  return config.debugLog === '' ? 2 : openSync(join(config.debugLog, `${config.id}.strace.log`), 'a', 0o600)
+}
+
 export function startDebugLog(kernel: Kernel, config: BootConfig): void {
+  if (config.strace) startStrace(kernel, straceFd(config))
   if (config.debugLog === '') return
   const fd = openSync(join(config.debugLog, `${config.id}.sentry.log`), 'a', 0o600)
   const line = (text: string): void => {
