@@ -3,6 +3,7 @@
  *
  * One line per call, every number up to the newest. `none` without a handler answers ENOSYS.
  */
+import { sysMqGetsetattr, sysMqNotify, sysMqOpen, sysMqTimedreceive, sysMqTimedsend, sysMqUnlink } from './mq.ts'
 import { sysMsgctl, sysMsgget, sysMsgrcv, sysMsgsnd } from './sysv-msg.ts'
 import { sysSemctl, sysSemget, sysSemop, sysSemtimedop } from './sysv-sem.ts'
 import { sysShmat, sysShmctl, sysShmdt, sysShmget } from './sysv-shm.ts'
@@ -374,12 +375,12 @@ export const SYSCALLS: readonly Syscall[] = [
   partial(237, 'mbind', sysMbind, 'ptr start, u64 len, mpol mode, ptr nmask, u64 maxnode, u32 flags', 'one node: checked, no effect'),
   partial(238, 'set_mempolicy', sysSetMempolicy, 'mpol mode, ptr nmask, u64 maxnode', 'one node: remembered, no effect'),
   partial(239, 'get_mempolicy', sysGetMempolicy, 'ptr policy, ptr nmask, u64 maxnode, ptr addr, u64 flags', 'one node'),
-  none(240, 'mq_open', 'path name, int oflag, mode mode, ptr attr'),
-  none(241, 'mq_unlink', 'path name'),
-  none(242, 'mq_timedsend', 'fd mqdes, str msg_ptr, size msg_len, u32 msg_prio, ptr abs_timeout'),
-  none(243, 'mq_timedreceive', 'fd mqdes, str msg_ptr, size msg_len, ptr msg_prio, ptr abs_timeout'),
-  none(244, 'mq_notify', 'fd mqdes, ptr notification'),
-  none(245, 'mq_getsetattr', 'fd mqdes, ptr mqstat, ptr omqstat'),
+  full(240, 'mq_open', sysMqOpen, 'path name, open_flags oflag, mode mode, ptr attr'),
+  full(241, 'mq_unlink', sysMqUnlink, 'path name'),
+  full(242, 'mq_timedsend', sysMqTimedsend, 'fd mqdes, ptr msg_ptr, size msg_len, u32 msg_prio, ptr abs_timeout'),
+  full(243, 'mq_timedreceive', sysMqTimedreceive, 'fd mqdes, ptr msg_ptr, size msg_len, ptr msg_prio, ptr abs_timeout'),
+  full(244, 'mq_notify', sysMqNotify, 'fd mqdes, ptr notification'),
+  full(245, 'mq_getsetattr', sysMqGetsetattr, 'fd mqdes, ptr mqstat, ptr omqstat'),
   none(246, 'kexec_load', 'u64 entry, u64 nr_segments, ptr segments, u64 flags', 'EPERM without CAP_SYS_BOOT, else ENOSYS', sysNeedsBoot),
   full(247, 'waitid', sysWaitid, 'int which, int pid, ptr infop, wait_options options, ptr ru'),
   none(248, 'add_key', 'str _type, str _description, ptr _payload, size plen, u32 destringid', 'as built without CONFIG_KEYS', sysAbsent),

@@ -85,11 +85,12 @@ export class UnixDatagram extends UnixSocket {
     let other = this.peer
     if (msg.nameLen > 0) {
       if (msg.nameLen <= SUN_PATH || msg.nameLen > SUN_SIZE || msg.name.readUInt16LE(0) !== AF_UNIX) return -EINVAL
-    } else if (other === null) return -ENOTCONN
+    }
     if (this.passCred && this.address === null) autobind(this)
     const iter = msg.iter!
     const len = iter.remaining
     if (len > this.sndBuf - 32) return -EMSGSIZE
+    if (msg.nameLen === 0 && other === null) return -ENOTCONN
     const may = this.maySend()
     if (may !== 0) return may
     const data = Buffer.allocUnsafe(len)
