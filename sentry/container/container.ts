@@ -56,7 +56,7 @@ export class Container implements ContainerControl {
       return t
     }
     if (spec.terminal) {
-      this.consoles.set(t.group.pid, attachConsole(t, fds[0]!, spec.consoleSize))
+      this.consoles.set(t.group.pid, attachConsole(t, fds[0]!, spec.consoleSize, this.init === null))
       fds.slice(1).forEach((fd, i) => {
         if (fd >= 0) t.fds.replace(t, i, openHostStdio(this.kernel, fd), false)
       })

@@ -180,7 +180,7 @@ function makeNonBlocking(fd: number): void {
 
 /**
  * Makes the terminal behind host descriptor `fd` (taken over; in raw mode already) a terminal of the container, owned
- * by `owner`. 0 × 0: the host terminal's own size.
+ * by `owner`. 0 × 0: the host terminal's own size. `system`: it is init's, and what /dev/console opens.
  */
 export function createConsole(
   kernel: Kernel,
@@ -189,6 +189,7 @@ export function createConsole(
   owner: Credentials,
   rows = 0,
   cols = 0,
+  system = true,
 ): Console {
   const pts = findDevPts(namespace)
   const index = pts === null ? -1 : pts.freeIndex()
@@ -196,7 +197,7 @@ export function createConsole(
   if (pts !== null && index >= 0) pts.enter(tty, index, owner)
   tty.refreshSize()
   if (rows > 0 && cols > 0) tty.resize(rows, cols, 0, 0)
-  current ??= tty
+  if (system) current ??= tty
   return tty
 }
 
