@@ -2,6 +2,7 @@
  * The sentry's gofer file system over a real gofer process: names, identity, descriptors, and what happens when the
  * gofer dies.
  */
+import { execFileSync } from 'node:child_process'
 import {
   existsSync,
   linkSync,
@@ -17,7 +18,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { fcntl } from '../../native/host.ts'
+import { fcntl, pread } from '../../native/host.ts'
 import { EIO, ENOENT, EROFS } from '../../sentry/abi/errno.ts'
 import { O_APPEND, O_RDONLY, O_RDWR } from '../../sentry/abi/fcntl.ts'
 import { connectGofer } from '../../sentry/fs/gofer/file-system.ts'
@@ -263,5 +264,38 @@ describe('the gofer file system', () => {
     expect(deaths[0]).toMatch(/connection|failed/)
     expect(read(file)).toBe('hello')
     file.unref()
+  })
+
+  it.runIf(process.getuid?.() === 0)('survives the copy that overlayfs makes at the first write', async () => {
+    for (const d of ['lower', 'upper', 'work', 'merged']) mkdirSync(host(d))
+    writeFileSync(host('lower/f'), 'old')
+    const layers = `lowerdir=${host('lower')},upperdir=${host('upper')},workdir=${host('work')}`
+    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', layers, host('merged')])
+    const other = startGofer([{ id: 0, source: host('merged'), shared: false }], true)
+    try {
+      const connected = connectGofer(other.client)
+      if (typeof connected === 'number') throw new Error(`hello: ${connected}`)
+      const sb = connected.get(0)!
+      const inode = find(sb, 'f')
+      const r = open(sb, inode, O_RDONLY)
+      expect(read(r)).toBe('old')
+      const before = r.mmapFd(false)
+      const w = open(sb, inode, O_RDWR)
+      expect(write(w, 'new', 0)).toBe(3)
+      expect(read(r)).toBe('new')
+      const buf = Buffer.alloc(3)
+      expect(r.mmapFd(false)).not.toBe(before)
+      expect(pread(r.mmapFd(false), buf, 3, 0)).toBe(3)
+      expect(buf.toString()).toBe('new')
+      expect(inode.setattr({ ...NO_CHANGE, valid: ATTR_MODE, mode: 0o600 })).toBe(0)
+      expect(statSync(host('merged/f')).mode & 0o777).toBe(0o600)
+      expect(sb.root.rename('f', inode, sb.root, 'g', null, 0)).toBe(0)
+      expect(inode.revalidate()).toBe(0)
+      r.unref()
+      w.unref()
+    } finally {
+      await other.stop()
+      execFileSync('umount', [host('merged')])
+    }
   })
 })

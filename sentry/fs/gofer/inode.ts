@@ -51,6 +51,7 @@ export class GoferInode extends Inode {
   /** Host descriptors, −1 while not open. */
   private readFd = -1
   private writeFd = -1
+  private retiredFds: number[] | null = null
   /** Opens in the guest. */
   private users = 0
   private parent: GoferInode | null
@@ -86,6 +87,7 @@ export class GoferInode extends Inode {
     const o = STATX_OFFSET
     this.ino = this.sb.inoOf(v, at)
     this.mode = v.getUint16(at + o.mode, true)
+    if (this.linkTarget !== null && this.sb.shared) this.forgetChangedTarget(v, at)
     this.uid = v.getUint32(at + o.uid, true)
     this.gid = v.getUint32(at + o.gid, true)
     this.nlink = v.getUint32(at + o.nlink, true)
@@ -105,15 +107,22 @@ export class GoferInode extends Inode {
     this.checkedAt = this.sb.now()
   }
 
-  /** Whether a stat record is this file's, not that of a successor with its number. */
+  /** A link has one text for life, but its number may have come to another link. */
+  private forgetChangedTarget(v: DataView, at: number): void {
+    const nsec = v.getUint32(at + STATX_OFFSET.ctime + 8, true)
+    if (v.getUint32(at + STATX_OFFSET.ctime, true) !== this.ctimeSec >>> 0 || nsec !== this.ctimeNsec) {
+      this.linkTarget = null
+    }
+  }
+
+  /**
+   * Whether a stat record is this file's. A number that was freed and given out again passes too: without a descriptor,
+   * which would have kept it, nothing but attributes is remembered, and those are about to be replaced. On an exclusive
+   * mount a name leads where it led (overlayfs may change number and birth time at the first write).
+   */
   isSame(v: DataView, at: number): boolean {
-    return (
-      this.nlink !== 0 &&
-      this.sb.inoOf(v, at) === this.ino &&
-      (v.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === (this.mode & S_IFMT) &&
-      v.getUint32(at + STATX_OFFSET.btime, true) === this.btimeSec >>> 0 &&
-      v.getUint32(at + STATX_OFFSET.btime + 8, true) === this.btimeNsec
-    )
+    if (this.nlink === 0 || (v.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) !== (this.mode & S_IFMT)) return false
+    return !this.sb.shared || this.sb.inoOf(v, at) === this.ino
   }
 
   override revalidate(): number {
@@ -430,6 +439,7 @@ export class GoferInode extends Inode {
   /** A description is gone. */
   closed(): void {
     if (--this.users > 0) return
+    this.closeRetired()
     if (this.nlink === 0) this.closeHost()
     else this.sb.idle.add(this)
   }
@@ -472,9 +482,22 @@ export class GoferInode extends Inode {
       return -ESTALE
     }
     this.fill(client.r.view, at)
-    if (write) this.writeFd = fd
-    else this.readFd = fd
+    if (write) {
+      this.retireReadFd()
+      this.writeFd = fd
+    } else this.readFd = fd
     return this.keep(fd)
+  }
+
+  /**
+   * The first open for writing may have made the host copy the file (overlayfs). Mappings through the older descriptor
+   * would show the original: those who have it keep it for reading, nobody gets it any more.
+   */
+  private retireReadFd(): void {
+    if (this.readFd < 0) return
+    if (this.users === 0) close(this.readFd)
+    else (this.retiredFds ??= []).push(this.readFd)
+    this.readFd = -1
   }
 
   private keep(fd: number): number {
@@ -503,6 +526,12 @@ export class GoferInode extends Inode {
     if (this.writeFd >= 0) close(this.writeFd)
     this.readFd = -1
     this.writeFd = -1
+    this.closeRetired()
+  }
+
+  private closeRetired(): void {
+    for (const fd of this.retiredFds ?? []) close(fd)
+    this.retiredFds = null
   }
 
   override evict(): void {
