@@ -7,7 +7,7 @@
  */
 import { SIGINT, SIGQUIT, SIGTSTP } from '../../abi/signal.ts'
 import type { IovIter } from '../../mm/iov-iter.ts'
-import { isControl, type TtyOutput } from './output.ts'
+import { isControl, isLower, isUpper, type TtyOutput } from './output.ts'
 import * as T from './termios.ts'
 
 const SIZE = 4096
@@ -32,8 +32,8 @@ export interface LineOwner {
   inputReady(): void
 }
 
-const isAlnum = (c: number): boolean => (c >= 48 && c <= 57) || (c >= 65 && c <= 90) || (c >= 97 && c <= 122)
-const toLower = (c: number): number => (c >= 65 && c <= 90 ? c + 32 : c)
+const isAlnum = (c: number): boolean => (c >= 48 && c <= 57) || isUpper(c) || isLower(c)
+const toLower = (c: number): number => (isUpper(c) ? c + 32 : c)
 
 export class LineDiscipline {
   private readonly owner: LineOwner

@@ -18,9 +18,12 @@ export interface Hardware {
   discardOutput(): void
 }
 
+// Classes as the kernel's own ctype table has them: Latin-1 letters count as letters.
 export const isControl = (c: number): boolean => c < 32 || c === 127
+export const isLower = (c: number): boolean => (c >= 97 && c <= 122) || (c >= 0xdf && c !== 0xf7)
+export const isUpper = (c: number): boolean => (c >= 65 && c <= 90) || (c >= 0xc0 && c <= 0xde && c !== 0xd7)
 const isContinuation = (c: number): boolean => (c & 0xc0) === 0x80
-const toUpper = (c: number): number => (c >= 97 && c <= 122 ? c - 32 : c)
+const toUpper = (c: number): number => (isLower(c) ? c - 32 : c)
 
 const ECHO_SIZE = 4096
 const ECHO_MASK = ECHO_SIZE - 1
