@@ -128,6 +128,9 @@ function address(family: number, seq: number, pid: number): void {
   OUT.attrU32(8, IFA_F_PERMANENT).attr(6, cache).end()
 }
 
+/** NLMSG_GOODSIZE: what fits a page together with the kernel's own bookkeeping. */
+const GOOD_SIZE = 3776
+
 let hostFd = -1
 
 /** Sends a question to the host's rtnetlink, which answers at once, and hands its datagrams on with our port id. */
@@ -155,12 +158,20 @@ function askHost(request: Buffer, portid: number, reply: Reply): number {
       err = datagram.readInt32LE(NLMSG_HEADER)
       continue
     }
+    // The host filled our large buffer; a guest may read with one page, as glibc does, so no datagram is larger than one
+    // that Linux would have made for it, unless a single message is.
+    let start = 0
     for (let at = 0; at + NLMSG_HEADER <= n; ) {
       const len = datagram.readUInt32LE(at)
       if (len < NLMSG_HEADER) break
       datagram.writeUInt32LE(portid, at + 12)
-      at += (len + 3) & ~3
+      const next = at + ((len + 3) & ~3)
+      if (next - start > GOOD_SIZE && at > start) {
+        reply(datagram.subarray(start, at))
+        start = at
+      }
+      at = next
     }
-    reply(datagram)
+    reply(datagram.subarray(start))
   }
 }
