@@ -141,7 +141,7 @@ static void *leave(void *arg) { return arg; }
 TEST(threads_come_and_go) {
   for (int i = 0; i < 200; i++) {
     pthread_t t;
-    CHECK_EQ(pthread_create(&t, NULL, leave, &t), 0);
+    CHECK_EQ(pthread_create(&t, NULL, leave, NULL), 0);
     if (i % 2) pthread_detach(t);
     else pthread_join(t, NULL);
   }
@@ -166,8 +166,7 @@ TEST(orphans_in_masses) {
 TEST(timer_storm) {
   struct sigaction sa = {.sa_handler = add, .sa_flags = SA_RESTART};
   sigaction(SIGALRM, &sa, NULL);
-  struct itimerval it = {{0, 200}, {0, 200}}
-  alarm(0);
+  struct itimerval it = {{0, 200}, {0, 200}};
   CHECK_OK(setitimer(ITIMER_REAL, &it, NULL));
   int64_t end = now_ms() + 200;
   while (now_ms() < end) getppid();
