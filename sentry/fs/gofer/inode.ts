@@ -2,15 +2,13 @@
  * A file of a gofer mount.
  *
  * The gofer knows files by path only, so an inode knows (one of) its names: a parent and a name there; none once it is
- * unlinked. Its descriptors are those that the gofer donated: one for reading, one for both, shared by all of the
- * guest's opens, which bring positions of their own. What must stay true: `users` counts the guest's opens, and the
- * descriptors stay open while there are any.
+ * unlinked. What must stay true: `path()` leads to this file, or is null.
  */
 import { ATTR_ALL } from '../../../gofer/protocol.ts'
-import { close, ftruncate, openat, statxFd } from '../../../native/host.ts'
+import { close, ftruncate, statxFd } from '../../../native/host.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
-import { EACCES, EINVAL, EIO, EISDIR, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
-import { AT_FDCWD, O_ACCMODE, O_CLOEXEC, O_RDONLY, O_RDWR } from '../../abi/fcntl.ts'
+import { EINVAL, EIO, EISDIR, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
+import { O_ACCMODE, O_RDONLY, O_RDWR } from '../../abi/fcntl.ts'
 import type { Credentials } from '../../kernel/credentials.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
@@ -32,6 +30,7 @@ import { newInodeGid, newInodeMode } from '../../vfs/permission.ts'
 import { openSpecial } from '../../vfs/special.ts'
 import { touchCtime } from '../../vfs/times.ts'
 import { GoferDirectory, Listing } from './directory.ts'
+import { HostDescriptors } from './host-descriptors.ts'
 import { GoferRegularFile } from './regular-file.ts'
 import type { GoferSuperBlock } from './super-block.ts'
 
@@ -48,12 +47,8 @@ interface Name {
 
 export class GoferInode extends Inode {
   declare readonly sb: GoferSuperBlock
-  /** Host descriptors, −1 while not open. */
-  private readFd = -1
-  private writeFd = -1
-  private retiredFds: number[] | null = null
-  /** Opens in the guest. */
-  private users = 0
+  /** Of a regular file; made when first needed. */
+  private descriptors: HostDescriptors | null = null
   private parent: GoferInode | null
   private name: string
   /** Further names that we know. */
@@ -77,6 +72,10 @@ export class GoferInode extends Inode {
     this.parent = parent
     this.name = name
     this.fill(view, at)
+  }
+
+  get host(): HostDescriptors {
+    return (this.descriptors ??= new HostDescriptors(this))
   }
 
   // ---- attributes --------------------------------------------------------------------------------------------------
@@ -126,7 +125,7 @@ export class GoferInode extends Inode {
   }
 
   override revalidate(): number {
-    const fd = this.writeFd >= 0 ? this.writeFd : this.readFd
+    const fd = this.descriptors === null ? -1 : this.descriptors.any
     if (fd >= 0) {
       // Written through descriptors and mappings that we don't see: the host knows.
       const error = statxFd(fd, STATX_BASIC_AND_BTIME, STATX)
@@ -146,20 +145,22 @@ export class GoferInode extends Inode {
 
   setattr(attr: SetAttr): number {
     const { sb } = this
-    if ((attr.valid & (ATTR_SIZE | ATTR_MODE | ATTR_UID | ATTR_GID)) === ATTR_SIZE && this.writeFd >= 0) {
-      if ((attr.valid & ~(ATTR_SIZE | ATTR_MTIME | ATTR_CTIME)) === 0) {
-        const error = ftruncate(this.writeFd, attr.size)
+    if ((attr.valid & (ATTR_SIZE | ATTR_MODE | ATTR_UID | ATTR_GID)) === ATTR_SIZE) {
+      const writable = this.descriptors === null ? -1 : this.descriptors.writable
+      if (writable >= 0 && (attr.valid & ~(ATTR_SIZE | ATTR_MTIME | ATTR_CTIME)) === 0) {
+        const error = ftruncate(writable, attr.size)
         return error !== 0 ? error : this.revalidate()
       }
     }
     const path = this.path()
-    const fd = path === null || sb.shared ? (this.writeFd >= 0 ? this.writeFd : this.readFd) : -1
+    const fd = this.descriptors !== null && (path === null || sb.shared) ? this.descriptors.any : -1
     if (path === null && fd < 0) return this.setDetached(attr)
     const result = sb.client.setattr(sb.mountId, path ?? '', attr, attr.valid & ATTR_ALL, fd)
     if (result < 0) return result
     const at = sb.client.takeStat()
     if (at < 0) return -EIO
     this.fill(sb.client.r.view, at)
+    if ((attr.valid & ATTR_SIZE) !== 0 && this.descriptors !== null) this.descriptors.retireReadFd()
     return 0
   }
 
@@ -266,7 +267,7 @@ export class GoferInode extends Inode {
     const { client, mountId } = this.sb
     const bits = newInodeMode(this, mode, creds) & 0o7777
     const inode = this.made(name, client.create(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
-    if (typeof inode !== 'number') inode.adoptWriteFd(client.takeFd())
+    if (typeof inode !== 'number') inode.host.adoptWriteFd(client.takeFd())
     return inode
   }
 
@@ -277,7 +278,7 @@ export class GoferInode extends Inode {
     const bits = newInodeMode(this, mode, creds) & 0o7777
     const inode = this.made('', client.tmpfile(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
     if (typeof inode !== 'number') {
-      inode.adoptWriteFd(client.takeFd())
+      inode.host.adoptWriteFd(client.takeFd())
       inode.setName(null, '')
     }
     return inode
@@ -314,7 +315,7 @@ export class GoferInode extends Inode {
     if (path === null) return -ENOENT
     const { client, mountId } = this.sb
     const old = file.path()
-    const fd = old === null ? Math.max(file.writeFd, file.readFd) : -1
+    const fd = old === null ? file.host.any : -1
     if (old === null && fd < 0) return -ENOENT
     const result = client.link(mountId, old ?? '', path, fd)
     if (result < 0) return result
@@ -428,47 +429,25 @@ export class GoferInode extends Inode {
   open(t: Task, path: Path, flags: number): FileDescription | number {
     if (this.isDir) return new GoferDirectory(path, flags)
     if (!this.isReg) return openSpecial(t, this, path, flags)
-    const fd = this.dataFd((flags & O_ACCMODE) !== O_RDONLY)
+    const fd = this.host.forData((flags & O_ACCMODE) !== O_RDONLY)
     if (fd < 0) return fd
     if (this.sb.shared) this.revalidate()
-    this.users++
-    this.sb.idle.remove(this)
+    this.host.addUser()
     return new GoferRegularFile(flags, path, this, fd)
   }
 
   /** A description is gone. */
   closed(): void {
-    if (--this.users > 0) return
-    this.closeRetired()
-    if (this.nlink === 0) this.closeHost()
-    else this.sb.idle.add(this)
+    this.host.removeUser()
   }
 
-  /** A host descriptor to read (and write) through, or −errno. */
-  private dataFd(write: boolean): number {
-    if (this.writeFd >= 0) return this.keep(this.writeFd)
-    if (!write && this.readFd >= 0) return this.keep(this.readFd)
-    return this.openHost(write)
-  }
-
-  /**
-   * For mappings. Without `write` the descriptor is read-only on the host too: guest code that takes over its stub could
-   * turn a shared mapping of another into a writable one.
-   */
   override hostFd(write: boolean): number {
     if (!this.isReg) return this.isDir ? -EISDIR : -EINVAL
-    if (write) return this.dataFd(true)
-    if (this.readFd >= 0) return this.keep(this.readFd)
-    if (this.path() !== null) return this.openHost(false)
-    if (this.writeFd < 0) return -ESTALE
-    // No name is left to ask the gofer for.
-    const fd = openat(AT_FDCWD, `/proc/self/fd/${this.writeFd}`, O_RDONLY | O_CLOEXEC, 0)
-    if (fd < 0) return -EACCES
-    this.readFd = fd
-    return this.keep(fd)
+    return write ? this.host.forData(true) : this.host.forReadOnlyMapping()
   }
 
-  private openHost(write: boolean): number {
+  /** A new descriptor from the gofer, or −errno; −ESTALE where the name is gone or leads to another file. */
+  openHost(write: boolean): number {
     const path = this.path()
     if (path === null) return -ESTALE
     const { client } = this.sb
@@ -482,62 +461,17 @@ export class GoferInode extends Inode {
       return -ESTALE
     }
     this.fill(client.r.view, at)
-    if (write) {
-      this.retireReadFd()
-      this.writeFd = fd
-    } else this.readFd = fd
-    return this.keep(fd)
-  }
-
-  /**
-   * The first open for writing may have made the host copy the file (overlayfs). Mappings through the older descriptor
-   * would show the original: those who have it keep it for reading, nobody gets it any more.
-   */
-  private retireReadFd(): void {
-    if (this.readFd < 0) return
-    if (this.users === 0) close(this.readFd)
-    else (this.retiredFds ??= []).push(this.readFd)
-    this.readFd = -1
-  }
-
-  private keep(fd: number): number {
-    if (this.users === 0) this.sb.idle.add(this)
     return fd
   }
 
-  /** Takes over a descriptor that a walk brought along. */
-  adoptReadFd(fd: number): void {
-    if (this.readFd >= 0) close(fd)
-    else {
-      this.readFd = fd
-      this.keep(fd)
-    }
-  }
-
-  private adoptWriteFd(fd: number): void {
-    if (fd < 0) return
-    this.writeFd = fd
-    this.keep(fd)
-  }
-
   closeHost(): void {
-    if (this.writeFd >= 0) this.stale = true
-    if (this.readFd >= 0) close(this.readFd)
-    if (this.writeFd >= 0) close(this.writeFd)
-    this.readFd = -1
-    this.writeFd = -1
-    this.closeRetired()
-  }
-
-  private closeRetired(): void {
-    for (const fd of this.retiredFds ?? []) close(fd)
-    this.retiredFds = null
+    if (this.host.close()) this.stale = true
   }
 
   override evict(): void {
     this.sb.idle.remove(this)
     this.sb.forget(this)
-    if (this.users === 0) this.closeHost()
+    this.closeHost()
   }
 
   // ---- extended attributes -----------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@
  * object as long as anybody has it open, also under several names, because locks and descriptors hang on it.
  */
 import { MOUNT_READONLY, MOUNT_SHARED, NO_OPEN, WALK_COMPLETE, WALK_SYMLINK } from '../../../gofer/protocol.ts'
-import { close } from '../../../native/host.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
 import { EIO, ENOENT } from '../../abi/errno.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
@@ -168,7 +167,7 @@ export class GoferSuperBlock extends SuperBlock {
       parent.add(names[count]!, null)
     } else if (stop === WALK_COMPLETE && r.i32() === 0) {
       const fd = client.takeFd()
-      if (fd >= 0 && last !== null) last.adoptReadFd(fd)
+      if (fd >= 0 && last !== null) last.host.adoptReadFd(fd)
     }
   }
 
@@ -235,10 +234,4 @@ export class GoferSuperBlock extends SuperBlock {
   override release(): void {
     this.idle.closeOf(this)
   }
-}
-
-/** Closes what a response donated and nobody wants. */
-export function dropDonated(client: GoferClient): void {
-  const fd = client.takeFd()
-  if (fd >= 0) close(fd)
 }
