@@ -105,8 +105,8 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
 
 /** A command that is not there or cannot be run ends as in a shell. */
 function shellStatus(message: string): number {
-  if (/^exec: .*(not found|no such file)/i.test(message)) return 127
-  return /^exec: /.test(message) ? 126 : RUNTIME_FAILURE
+  if (/^exec[: ].*(not found|no such file)/i.test(message)) return 127
+  return /^exec[: ]/.test(message) ? 126 : RUNTIME_FAILURE
 }
 
 function sameTerminal(fd: number): boolean {
