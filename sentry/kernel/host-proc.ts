@@ -13,6 +13,7 @@ const O_PATH = 0o10000000
 const O_DIRECTORY = 0o200000
 const AT_FDCWD = -100
 const SYS_SCHED_GETAFFINITY = 204
+const PAGE = 4096
 
 const BUFFER = Buffer.allocUnsafeSlow(256 * 1024)
 const TS = new Uint32Array(4)
@@ -111,6 +112,27 @@ export function hostPidFile(hostPid: number, name: string): string {
   const text = readFd(fd)
   close(fd)
   return text
+}
+
+/** The first page of [start, end) that a stub process has touched, or `end`. */
+export function firstTouchedPage(hostPid: number, start: number, end: number): number {
+  openHostProc()
+  const fd = procFd < 0 ? -1 : openat(procFd, `${hostPid}/pagemap`, O_RDONLY | O_CLOEXEC, 0)
+  if (fd < 0) return end
+  let found = end
+  for (let at = start; at < end && found === end; ) {
+    const n = pread(fd, BUFFER, Math.min(BUFFER.length, ((end - at) / PAGE) * 8), (at / PAGE) * 8)
+    if (n < 8) break
+    for (let i = 7; i < n; i += 8) {
+      // Bit 63: present, bit 62: swapped.
+      if ((BUFFER[i]! & 0xc0) === 0) continue
+      found = at + ((i - 7) / 8) * PAGE
+      break
+    }
+    at += (n / 8) * PAGE
+  }
+  close(fd)
+  return found
 }
 
 const CLOCK_PROF = 0

@@ -137,7 +137,9 @@ export function imageSpan(elf: ElfImage): { low: number; size: number } {
 export const isFixed = (elf: ElfImage): boolean => elf.type === ET_EXEC
 
 const toProt = (flags: number): number =>
-  ((flags & PF_R) !== 0 ? PROT_READ : 0) | ((flags & PF_W) !== 0 ? PROT_WRITE : 0) | ((flags & PF_X) !== 0 ? PROT_EXEC : 0)
+  ((flags & PF_R) !== 0 ? PROT_READ : 0) |
+  ((flags & PF_W) !== 0 ? PROT_WRITE : 0) |
+  ((flags & PF_X) !== 0 ? PROT_EXEC : 0)
 
 /** A range to be zeroed once the image is mapped: the rest of a segment's last file page. */
 export interface ZeroRange {
@@ -146,7 +148,13 @@ export interface ZeroRange {
 }
 
 /** Adds the segments, moved by `bias`, to the image that `mm` is building. 0 or −errno. */
-export function mapElf(mm: MemoryManager, file: FileDescription, elf: ElfImage, bias: number, zero: ZeroRange[]): number {
+export function mapElf(
+  mm: MemoryManager,
+  file: FileDescription,
+  elf: ElfImage,
+  bias: number,
+  zero: ZeroRange[],
+): number {
   const hostFd = file.mmapFd(false)
   if (hostFd < 0) return hostFd
   for (const s of elf.loads) {

@@ -5,8 +5,9 @@
  * own buffers (sendfile, splice, the ELF loader). A short copy means a fault: the caller returns what was copied, or
  * −EFAULT if nothing was.
  */
-import { EFAULT } from '../abi/errno.ts'
+
 import { pread, pwrite, read, write } from '../../native/host.ts'
+import { EFAULT } from '../abi/errno.ts'
 
 /** Where guest bytes are: implemented by the address space of a task. */
 export interface UserMemory {
@@ -127,7 +128,9 @@ export class UserIovIter extends IovIter {
         continue
       }
       const n = Math.min(room, left)
-      const copied = toGuest ? this.memory.copyOut(addr, buf, at + done, n) : this.memory.copyIn(addr, buf, at + done, n)
+      const copied = toGuest
+        ? this.memory.copyOut(addr, buf, at + done, n)
+        : this.memory.copyIn(addr, buf, at + done, n)
       done += copied
       this.offset += copied
       this.remaining -= copied

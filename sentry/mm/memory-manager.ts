@@ -115,6 +115,7 @@ export class MemoryManager {
       if (v.dontFork) continue
       const c = new Vma(v.start, v.end, v.prot, v.shared, v.file === null ? null : v.file.ref(), v.offset, v.name)
       c.wipeOnFork = v.wipeOnFork
+      c.accounted = v.accounted
       copy.vmas.push(c)
     }
     return copy
@@ -145,7 +146,15 @@ export class MemoryManager {
 
   // ---- mmap --------------------------------------------------------------------------------------------------------
   /** mmap(2). `file` null for anonymous; the caller keeps its reference. Returns the address or −errno. */
-  mmap(t: Task, addr: number, length: number, prot: number, flags: number, file: FileDescription | null, offset: number): number {
+  mmap(
+    t: Task,
+    addr: number,
+    length: number,
+    prot: number,
+    flags: number,
+    file: FileDescription | null,
+    offset: number,
+  ): number {
     if (length === 0) return -EINVAL
     const len = pageUp(length)
     if (len > this.taskSize) return -ENOMEM
@@ -174,7 +183,15 @@ export class MemoryManager {
     const done = this.space.apply(t.thread, OPS)
     if (done < 0) return done
     this.forget(start, start + len)
-    const vma = new Vma(start, start + len, prot, shared, file === null ? null : file.ref(), file === null ? 0 : offset, '')
+    const vma = new Vma(
+      start,
+      start + len,
+      prot,
+      shared,
+      file === null ? null : file.ref(),
+      file === null ? 0 : offset,
+      '',
+    )
     vma.locked = (flags & MAP_LOCKED) !== 0 || this.lockFuture
     this.insert(vma)
     return start
@@ -281,7 +298,11 @@ export class MemoryManager {
       if (err < 0) return err
       const first = splitAt(this.vmas, addr)
       const last = splitAt(this.vmas, reach)
-      for (let i = first; i < last; i++) this.vmas[i]!.prot = prot
+      for (let i = first; i < last; i++) {
+        const v = this.vmas[i]!
+        v.prot = prot
+        if (!v.shared && (prot & PROT_WRITE) !== 0) v.accounted = true
+      }
       for (let i = last; i >= first; i--) mergeAround(this.vmas, i)
     }
     return at < end ? -ENOMEM : 0
@@ -293,7 +314,8 @@ export class MemoryManager {
     const DONTUNMAP = 4
     if ((flags & ~(MAYMOVE | FIXED | DONTUNMAP)) !== 0) return -EINVAL
     if ((flags & FIXED) !== 0 && (flags & MAYMOVE) === 0) return -EINVAL
-    if ((flags & DONTUNMAP) !== 0 && ((flags & MAYMOVE) === 0 || pageUp(oldLength) !== pageUp(newLength))) return -EINVAL
+    if ((flags & DONTUNMAP) !== 0 && ((flags & MAYMOVE) === 0 || pageUp(oldLength) !== pageUp(newLength)))
+      return -EINVAL
     if (addr % PAGE !== 0 || newLength === 0) return -EINVAL
     const oldLen = pageUp(oldLength)
     const newLen = pageUp(newLength)
@@ -319,7 +341,12 @@ export class MemoryManager {
       const err = this.checkLimits(t, addr, newLen - oldLen, vma.prot, vma.shared, false)
       if (err < 0) return err
       const grown = addr + newLen
-      if ((flags & (FIXED | DONTUNMAP)) === 0 && addr + oldLen === vma.end && grown <= this.taskSize && !this.overlaps(vma.end, grown)) {
+      if (
+        (flags & (FIXED | DONTUNMAP)) === 0 &&
+        addr + oldLen === vma.end &&
+        grown <= this.taskSize &&
+        !this.overlaps(vma.end, grown)
+      ) {
         OPS.clear().remap(addr, oldLen, newLen, 0, 0)
         if (this.space.apply(t.thread, OPS) === 0) {
           vma.end = grown
@@ -334,7 +361,15 @@ export class MemoryManager {
     return this.move(t, vma, addr, oldLen, newLen, target, (flags & DONTUNMAP) !== 0)
   }
 
-  private move(t: Task, vma: Vma, addr: number, oldLen: number, newLen: number, target: number, keepOld: boolean): number {
+  private move(
+    t: Task,
+    vma: Vma,
+    addr: number,
+    oldLen: number,
+    newLen: number,
+    target: number,
+    keepOld: boolean,
+  ): number {
     const MAYMOVE_FIXED = 3
     if ((keepOld || oldLen === 0) && vma.file !== null && !vma.shared && keepOld) return -EINVAL
     OPS.clear().remap(addr, oldLen, newLen, keepOld ? MAYMOVE_FIXED | 4 : MAYMOVE_FIXED, target)
@@ -343,6 +378,7 @@ export class MemoryManager {
     const file = vma.file === null ? null : vma.file.ref()
     const offset = vma.file === null ? 0 : vma.offset + (addr - vma.start)
     const moved = new Vma(target, target + newLen, vma.prot, vma.shared, file, offset, vma.name)
+    moved.accounted = vma.accounted
     if (!keepOld && oldLen > 0) this.forget(addr, addr + oldLen)
     this.forget(target, target + newLen)
     this.insert(moved)
@@ -471,4 +507,3 @@ function checkFile(file: FileDescription, prot: number, shared: boolean): number
   if (path !== null && (path.mount.flags & MS_NOEXEC) !== 0 && (prot & PROT_EXEC) !== 0) return -EPERM
   return 0
 }
-

@@ -25,6 +25,7 @@ export function splitAt(vmas: Vma[], addr: number): number {
   tail.dontFork = v.dontFork
   tail.wipeOnFork = v.wipeOnFork
   tail.locked = v.locked
+  tail.accounted = v.accounted
   v.end = addr
   vmas.splice(i + 1, 0, tail)
   return i + 1
@@ -39,6 +40,7 @@ function mergeable(a: Vma, b: Vma): boolean {
     a.dontFork === b.dontFork &&
     a.wipeOnFork === b.wipeOnFork &&
     a.locked === b.locked &&
+    a.accounted === b.accounted &&
     a.file === b.file &&
     // Two shared anonymous mappings are two objects.
     (a.file === null ? !a.shared : a.offset + (a.end - a.start) === b.offset)

@@ -41,8 +41,18 @@ export class Vma {
   dontFork = false
   wipeOnFork = false
   locked = false
+  /** Has ever been private and writable (VM_ACCOUNT): such a mapping never merges with one that has not. */
+  accounted: boolean
 
-  constructor(start: number, end: number, prot: number, shared: boolean, file: FileDescription | null, offset: number, name: string) {
+  constructor(
+    start: number,
+    end: number,
+    prot: number,
+    shared: boolean,
+    file: FileDescription | null,
+    offset: number,
+    name: string,
+  ) {
     this.start = start
     this.end = end
     this.prot = prot
@@ -50,5 +60,6 @@ export class Vma {
     this.file = file
     this.offset = offset
     this.name = name
+    this.accounted = !shared && (prot & PROT_WRITE) !== 0
   }
 }

@@ -21,7 +21,7 @@ class MapLink extends TaskLink {
   private readonly range: string
 
   constructor(sb: ProcSuperBlock, subject: Subject, v: Vma) {
-    super(sb, subject, v.shared ? 0o700 : 0o500, sb.nextIno())
+    super(sb, subject, (v.file!.readable ? 0o400 : 0) | (v.file!.writable ? 0o200 : 0), sb.nextIno())
     this.range = rangeName(v)
     this.size = MAP_LINK_SIZE
   }

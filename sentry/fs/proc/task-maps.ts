@@ -4,7 +4,7 @@
  * Addresses, permissions and names are the sentry's; how much of each is resident only the host knows, and is read from
  * the stub process.
  */
-import { hostPidFile } from '../../kernel/host-proc.ts'
+import { firstTouchedPage, hostPidFile } from '../../kernel/host-proc.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { MemoryManager } from '../../mm/memory-manager.ts'
 import { PROT_EXEC, PROT_READ, PROT_WRITE, type Vma } from '../../mm/vma.ts'
@@ -15,6 +15,7 @@ import type { Subject } from './subject.ts'
 
 /** Where the name begins: 25 + 6 * sizeof(void *) - 1, and a space. */
 const NAME_COLUMN = 73
+const PAGE = 4096
 
 interface Row {
   start: number
@@ -41,7 +42,7 @@ function line(
   return name === '' ? head : head.padEnd(NAME_COLUMN) + name
 }
 
-function vmaRow(v: Vma, t: Task): Row {
+function vmaRow(v: Vma, mm: MemoryManager, t: Task): Row {
   const perms =
     ((v.prot & PROT_READ) !== 0 ? 'r' : '-') +
     ((v.prot & PROT_WRITE) !== 0 ? 'w' : '-') +
@@ -63,12 +64,26 @@ function vmaRow(v: Vma, t: Task): Row {
     ino = 1
     name = '/dev/zero (deleted)'
   }
-  return { start: v.start, end: v.end, header: line(v.start, v.end, perms, offset, dev, ino, name), vma: v }
+  const start = v.name === '[stack]' ? stackStart(mm, v) : v.start
+  return { start, end: v.end, header: line(start, v.end, perms, offset, dev, ino, name), vma: v }
+}
+
+/** What exec gives a stack below its strings (setup_arg_pages). */
+const STACK_EXPAND = 0x20000
+
+/**
+ * Where Linux would show the stack to begin. All of it is mapped here, so that the host need not grow it; there it grows
+ * to the lowest page that was touched.
+ */
+export function stackStart(mm: MemoryManager, v: Vma): number {
+  const initial = Math.floor(mm.argStart / PAGE) * PAGE - STACK_EXPAND
+  if (initial <= v.start || initial >= v.end) return v.start
+  return Math.min(initial, firstTouchedPage(mm.space.hostPid, v.start, initial))
 }
 
 /** All mappings in order, with those that the platform adds to every process. */
 function rows(s: Subject, mm: MemoryManager, t: Task): Row[] {
-  const list = mm.vmas.map((v) => vmaRow(v, t))
+  const list = mm.vmas.map((v) => vmaRow(v, mm, t))
   const { vdso, vvar } = s.kernel.platform
   for (const [area, perms, name] of [
     [vvar, 'r--p', '[vvar]'],

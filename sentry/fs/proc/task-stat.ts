@@ -14,6 +14,7 @@ import type { MemoryManager } from '../../mm/memory-manager.ts'
 import { PROT_EXEC, PROT_WRITE } from '../../mm/vma.ts'
 import { cpuMaskText, escapeOctal, hex16, ticks, u64 } from './format.ts'
 import type { Subject } from './subject.ts'
+import { stackStart } from './task-maps.ts'
 
 const PAGE = 4096
 const PF_FORKNOEXEC = 0x40
@@ -52,7 +53,7 @@ export function memorySizes(mm: MemoryManager): {
   let stack = 0
   let exec = 0
   for (const v of mm.vmas) {
-    const len = v.end - v.start
+    const len = v.end - (v.name === '[stack]' ? stackStart(mm, v) : v.start)
     total += len
     if (v.name === '[stack]') stack += len
     else if ((v.prot & (PROT_WRITE | PROT_EXEC)) === PROT_EXEC) exec += len
