@@ -125,7 +125,7 @@ function createAndOpen(t: Task, dir: Path, name: string, flags: number, mode: nu
   if (typeof inode === 'number') return inode
   const dentry = dir.dentry.add(name, inode)
   fsnotifyName(parent, name, IN_CREATE, false)
-  return finish(t, new Path(dir.mount, dentry), flags)
+  return finish(t, new Path(dir.mount, dentry), flags & ~O_TRUNC)
 }
 
 function openTmpfile(
@@ -203,6 +203,7 @@ function finish(t: Task, path: Path, flags: number): FileDescription | number {
   if (writes && (flags & O_ACCMODE) !== O_RDONLY) file.claimWrite(1)
   file.flags &= ~O_NOCTTY
   file.creds = t.creds
+  if (inode.watches !== null || path.dentry.parent.inode?.watches != null) fsnotify(path.dentry, IN_OPEN)
   if ((flags & O_TRUNC) !== 0 && isReg) {
     const err = truncateInode(t, path.dentry, 0)
     if (err !== 0) {
@@ -210,6 +211,5 @@ function finish(t: Task, path: Path, flags: number): FileDescription | number {
       return err
     }
   }
-  if (inode.watches !== null || path.dentry.parent.inode?.watches != null) fsnotify(path.dentry, IN_OPEN)
   return file
 }
