@@ -31,19 +31,19 @@ describe.skipIf(why)(`bundles from a debootstrap root ${why}`, () => {
   }
 
   test.each([
-    ['dpkg-query -W -f="\\${Package} \\${Version}\\n"'],
+    ['dpkg -l | cat'],
     ['cat /etc/os-release; ls -lR /etc | sort | sha256sum'],
     ['find /usr -xdev | sort | sha256sum; find /usr -type l -printf "%p %l\\n" | sort | sha256sum'],
     ['find /usr/bin /lib -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum'],
     ['perl -e \'print join(",", map { $_ * 2 } sort { $a <=> $b } 3, 1, 2), "\\n"; print `echo sub`; exit 4\''],
     ['getent passwd root; getent hosts localhost; id nobody'],
-    ['printf "%s\\n" c a b | sort | tee /dev/stderr | wc -l'],
+    ['printf "%s\\n" c a b | sort | tee /tmp/x >&2; wc -l < /tmp/x; rm /tmp/x'],
     ['tar -C /etc -cf - . | tar -tf - | sort | head -n 20; false'],
   ])('as in a native chroot: %s', (script) => {
     expect(run(['bash', '-c', script])).toEqual(native(['bash', '-c', script]))
   })
 
-  test('su drops privileges, dpkg unpacks', () => {
+  test('su drops privileges', () => {
     const r = run(['bash', '-c', 'su -s /bin/sh nobody -c "id -un; touch /root/x" ; echo $?'])
     expect(r.out).toBe('nobody\n1\n')
     expect(r.err).toMatch(/touch.*\/root\/x.*Permission denied/)
