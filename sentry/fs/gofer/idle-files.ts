@@ -25,6 +25,11 @@ export class IdleFiles {
     this.inodes.delete(inode)
   }
 
+  closeAll(): void {
+    for (const inode of this.inodes) inode.closeHost()
+    this.inodes.clear()
+  }
+
   closeOf(sb: GoferSuperBlock): void {
     for (const inode of this.inodes) {
       if (inode.sb !== sb) continue

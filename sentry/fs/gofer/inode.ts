@@ -7,7 +7,7 @@
 import { ATTR_ALL } from '../../../gofer/protocol.ts'
 import { close, ftruncate, statxFd } from '../../../native/host.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
-import { EINVAL, EIO, EISDIR, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
+import { EINVAL, EIO, EISDIR, ENFILE, ENODATA, ENOENT, ERANGE, ESTALE } from '../../abi/errno.ts'
 import { O_ACCMODE, O_RDONLY, O_RDWR } from '../../abi/fcntl.ts'
 import type { Credentials } from '../../kernel/credentials.ts'
 import type { Task } from '../../kernel/task.ts'
@@ -450,12 +450,21 @@ export class GoferInode extends Inode {
   openHost(write: boolean): number {
     const path = this.path()
     if (path === null) return -ESTALE
-    const { client } = this.sb
-    const result = client.open(this.sb.mountId, path, write ? O_RDWR : O_RDONLY)
+    const { client, idle, mountId } = this.sb
+    let result = client.open(mountId, path, write ? O_RDWR : O_RDONLY)
     if (result < 0) return result
-    const at = client.takeStat()
-    const fd = client.takeFd()
-    if (at < 0 || fd < 0) return -EIO
+    let at = client.takeStat()
+    let fd = client.takeFd()
+    if (fd < 0 && at >= 0) {
+      // It was sent, but found no room in our table.
+      idle.closeAll()
+      result = client.open(mountId, path, write ? O_RDWR : O_RDONLY)
+      if (result < 0) return result
+      at = client.takeStat()
+      fd = client.takeFd()
+    }
+    if (at < 0) return -EIO
+    if (fd < 0) return -ENFILE
     if (!this.isSame(client.r.view, at)) {
       close(fd)
       return -ESTALE
