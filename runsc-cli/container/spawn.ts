@@ -173,6 +173,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
     ...cgroups,
     ...fds.keep,
+    // Compiled ahead by the build; the sentry's own exit does not write there.
+    ...['--env', `NODE_COMPILE_CACHE=${join(dist, 'compile-cache')}`],
     ...['--chdir', '/', '--nofile', '1048576', '--argv0', 'tssandbox-sentry'],
     ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
   ])
