@@ -37,14 +37,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SLOTS 32768
-#define STUB_ONE 0x7ffff0000010UL
-#define STUB_BATCH 0x7ffff0000020UL
-#define STUB_OPS 0x7ffff0001000UL
-/* Where a donated file lands in the stub while it is mapped. */
-#define STUB_FD 5
+#include "stub/protocol.h"
 
-enum { TRAP_NONE, TRAP_SYSCALL, TRAP_FAULT, TRAP_INTERRUPT, TRAP_GONE };
+#define SLOTS 32768
 
 /* Mirrored by sentry/platform/ptrace/thread.ts. */
 struct slot {
@@ -321,14 +316,14 @@ static void take_notification(pid_t tid, struct expected *exp)
 		}
 	if (row != NULL && req.data.nr == SYS_mmap && req.data.args[0] == (uint64_t)row[1] &&
 	    req.data.args[1] == (uint64_t)row[2] && req.data.args[2] == (uint64_t)row[3] &&
-	    req.data.args[3] == (uint64_t)row[4] && req.data.args[4] == STUB_FD && req.data.args[5] == (uint64_t)row[6]) {
+	    req.data.args[3] == (uint64_t)row[4] && req.data.args[4] == DONATED_FD && req.data.args[5] == (uint64_t)row[6]) {
 		struct seccomp_notif_addfd add = { .id = req.id,
 						   .srcfd = (unsigned)row[7],
-						   .newfd = STUB_FD,
+						   .newfd = DONATED_FD,
 						   .flags = SECCOMP_ADDFD_FLAG_SETFD,
 						   .newfd_flags = O_CLOEXEC };
 
-		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) == STUB_FD) {
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) == DONATED_FD) {
 			answer(&req, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 			return;
 		}
@@ -432,7 +427,7 @@ long pt_batch(int s, const double *rows, int count)
 		for (int j = 0; j < 7; j++)
 			ops[n][j] = row[j] < 0 ? (uint64_t)(int64_t)row[j] : (uint64_t)row[j];
 		if (row[7] >= 0) {
-			ops[n][5] = STUB_FD;
+			ops[n][5] = DONATED_FD;
 			files = 1;
 		}
 		n++;
@@ -440,7 +435,7 @@ long pt_batch(int s, const double *rows, int count)
 	if (files) {
 		memset(ops[n], 0, sizeof(ops[n]));
 		ops[n][0] = SYS_close;
-		ops[n][1] = STUB_FD;
+		ops[n][1] = DONATED_FD;
 		n++;
 	}
 	if (n == 1) {
@@ -459,7 +454,7 @@ long pt_batch(int s, const double *rows, int count)
 		return -ESRCH;
 	if (regs.rax > -4096UL) {
 		if (files)
-			pt_call(s, SYS_close, STUB_FD, 0, 0, 0, 0, 0);
+			pt_call(s, SYS_close, DONATED_FD, 0, 0, 0, 0, 0);
 		return (long)regs.rax;
 	}
 	return 0;

@@ -27,6 +27,9 @@ export interface GuestThread {
   signo: number
   code: number
   faultAddr: number
+  /** The same, exact: an address of the upper half does not fit a double. */
+  readonly faultAddrLo: number
+  readonly faultAddrHi: number
   trapno: number
   errorCode: number
   /** The kernel's Task that runs on this thread. */

@@ -29,9 +29,8 @@ import {
 
 /** End of what guests may use; the stub, its operation page and the vDSO are above. */
 export const STUB_BASE = 0x7ffff0000000
-export const STUB_TEXT_SIZE = 0x1000
-export const STUB_OPS = 0x7ffff0001000
-export const STUB_END = 0x7ffff0002000
+export const STUB_TEXT_SIZE = 0x4000
+export const STUB_OPS = 0x7ffff0004000
 
 const MAP_ANONYMOUS = 0x20
 const FUTEX_CMD_MASK = 0x7f

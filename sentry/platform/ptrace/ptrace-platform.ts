@@ -32,7 +32,9 @@ import {
 import { seccompTrace } from '../../../native/seccomp.ts'
 import { ENOMEM } from '../../abi/errno.ts'
 import { SYS_close, SYS_futex, SYS_munmap, SYS_seccomp } from '../../abi/syscall-numbers.ts'
-import { REGS_WORDS } from '../amd64/registers.ts'
+import { openHostPidFile } from '../../kernel/host-proc.ts'
+import { type FaultState, faultCode, MAX_INSTRUCTION } from '../amd64/fault-code.ts'
+import { getReg, RDI, REGS_WORDS, RIP, RSP } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
 import { type AddressSpace, type GuestThread, type Platform, TRAP_FAULT } from '../platform.ts'
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
@@ -49,6 +51,19 @@ const CLONE_THREAD_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
 const CLONE_PROCESS_FLAGS = 0x8000 | 17
 const MAX_EVENTS = 64
 const FUTEX_WAKE = 1
+
+const CODE_BYTES = new Uint8Array(MAX_INSTRUCTION)
+const PAGEMAP_ENTRY = new Uint8Array(8)
+
+/** Bit 63 of the host's pagemap; false where that cannot be read. */
+function isPagePresent(hostPid: number, addr: number): boolean {
+  if (addr >= 0x800000000000) return false
+  const fd = openHostPidFile(hostPid, 'pagemap')
+  if (fd < 0) return false
+  const got = host.pread(fd, PAGEMAP_ENTRY, 8, Math.floor(addr / 4096) * 8)
+  host.close(fd)
+  return got === 8 && (PAGEMAP_ENTRY[7]! & 0x80) !== 0
+}
 
 class PtraceThread implements GuestThread {
   readonly regs: Uint32Array
@@ -81,8 +96,33 @@ class PtraceThread implements GuestThread {
   get code(): number {
     return this.words[CODE]! | 0
   }
+  get faultAddrLo(): number {
+    return this.words[FAULT_ADDR]!
+  }
+  get faultAddrHi(): number {
+    return this.words[FAULT_ADDR + 1]!
+  }
   get faultAddr(): number {
     return this.words[FAULT_ADDR]! + this.words[FAULT_ADDR + 1]! * TWO32
+  }
+
+  /** What ptrace does not tell of a fault: exception number and error code. */
+  describeFault(): void {
+    const rip = getReg(this.regs, RIP)
+    const got = this.space.read(rip, CODE_BYTES, 0, MAX_INSTRUCTION)
+    const state: FaultState = {
+      signo: this.signo,
+      code: this.code,
+      addr: this.faultAddr,
+      rip,
+      rdi: getReg(this.regs, RDI),
+      rsp: getReg(this.regs, RSP),
+      present: isPagePresent(this.space.hostPid, this.faultAddr),
+      bytes: CODE_BYTES.subarray(0, got),
+    }
+    const { trapno, errorCode } = faultCode(state)
+    this.trapno = trapno
+    this.errorCode = errorCode
   }
 
   resume(): void {
@@ -278,12 +318,7 @@ export class PtracePlatform implements Platform {
     this.hostEventCount = this.eventCount[0]!
     if (slot < 0) return null
     const thread = this.threads[slot] ?? null
-    if (thread !== null && thread.trap === TRAP_FAULT) {
-      // ptrace does not tell the exception's number: a page fault unless the CPU gave no address.
-      thread.trapno = FAULT_TRAPNO[thread.signo] ?? 13
-      if (thread.signo === 11 && thread.code === 0x80) thread.trapno = 13
-      thread.errorCode = thread.signo === 11 || thread.signo === 7 ? 4 : 0
-    }
+    if (thread !== null && thread.trap === TRAP_FAULT) thread.describeFault()
     return thread
   }
   hostEventData(index: number): number {
@@ -300,6 +335,3 @@ export class PtracePlatform implements Platform {
     this.zygote.space.kill()
   }
 }
-
-/** Exception numbers by signal: divide error, breakpoint, invalid opcode, page fault, alignment/page fault. */
-const FAULT_TRAPNO: Record<number, number> = { 8: 0, 5: 3, 4: 6, 11: 14, 7: 14 }
