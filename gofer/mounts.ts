@@ -37,8 +37,8 @@ import type { MountConfig } from './config.ts'
 import { isENOSYS, must } from './must.ts'
 import type { ServedMount } from './resolve.ts'
 
-/** Exists wherever proc is mounted, and no container has files below it. */
-const STAGING = '/proc/fs'
+/** Folders to mount the new root on. The first exists wherever the whole of proc is mounted. */
+const STAGING_PLACES = ['/proc/fs', '/mnt', '/tmp', '/run', '/var/tmp']
 const AT_FDCWD = -100
 
 /** Kernel interfaces: the sentry has its own, and the host's are nobody's business. */
@@ -62,11 +62,21 @@ function mountsBelow(path: string): { point: string; type: string }[] {
   return found
 }
 
-function bind(m: MountConfig): void {
+/** A folder that can be covered, because nothing below it is to be served. */
+function stagingPlace(mounts: readonly MountConfig[]): string {
+  const sources = mounts.map((m) => realpathSync(m.source))
+  for (const place of STAGING_PLACES) {
+    const free = !sources.some((s) => s === place || s.startsWith(`${place}/`))
+    if (free && statSync(place, { throwIfNoEntry: false })?.isDirectory()) return place
+  }
+  throw new Error(`no folder to mount the new root on: tried ${STAGING_PLACES.join(', ')}`)
+}
+
+function bind(m: MountConfig, staging: string): void {
   const what = `mount ${m.source}`
   const isDirectory = statSync(m.source).isDirectory()
   if (isDirectory !== (m.kind === 'dir')) throw new Error(`${what}: is ${isDirectory ? '' : 'not '}a directory`)
-  const target = `${STAGING}/m${m.id}`
+  const target = `${staging}/m${m.id}`
   if (isDirectory) mkdirSync(target)
   else writeFileSync(target, '')
   must(what, mount(Buffer.from(m.source).toString('latin1'), target, '', MS_BIND | (m.recursive ? MS_REC : 0), ''))
@@ -87,10 +97,11 @@ function bind(m: MountConfig): void {
 
 /** Makes a tmpfs with the mounts the root of this process; nothing else can be named from then on. */
 export function enterNewRoot(mounts: readonly MountConfig[]): void {
+  const staging = stagingPlace(mounts)
   const options = 'mode=0711,size=1m,nr_inodes=2k'
-  must('mount tmpfs', mount('tssandbox-gofer', STAGING, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, options))
-  for (const m of mounts) bind(m)
-  must('chdir', chdir(STAGING))
+  must('mount tmpfs', mount('tssandbox-gofer', staging, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, options))
+  for (const m of mounts) bind(m, staging)
+  must('chdir', chdir(staging))
   must('pivot_root', pivotRoot('.', '.'))
   must('unmount the old root', umount2('.', MNT_DETACH))
   must('chdir /', chdir('/'))
