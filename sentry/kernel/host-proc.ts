@@ -103,6 +103,12 @@ export function hostLoadavg(): string {
   return loadavgFd < 0 ? '0.00 0.00 0.00 1/1 1' : readFd(loadavgFd)
 }
 
+/** An open file of /proc/PID of one of our stub processes, or −errno. */
+export function openHostPidFile(hostPid: number, name: string): number {
+  openHostProc()
+  return procFd < 0 || hostPid <= 0 ? -2 : openat(procFd, `${hostPid}/${name}`, O_RDONLY | O_CLOEXEC, 0)
+}
+
 /** A file of /proc/PID of one of our stub processes, or ''. */
 export function hostPidFile(hostPid: number, name: string): string {
   openHostProc()

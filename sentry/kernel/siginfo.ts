@@ -107,8 +107,8 @@ export function encodeSigInfo(info: SigInfo, out: Uint8Array, at: number): void 
       v.setUint32(44, Math.floor(info.stime / TWO32), true)
       break
     case LAYOUT_FAULT:
-      v.setUint32(16, info.addr >>> 0, true)
-      v.setUint32(20, Math.floor(info.addr / TWO32) >>> 0, true)
+      v.setUint32(16, info.valueLo, true)
+      v.setUint32(20, info.valueHi, true)
       break
     case LAYOUT_POLL:
       v.setInt32(16, info.status, true)

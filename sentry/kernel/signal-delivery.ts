@@ -215,8 +215,12 @@ export function deliverFault(t: Task): void {
   const s = t.signals
   s.trapno = thread.trapno
   s.errorCode = thread.errorCode
-  if (thread.signo === SIGSEGV && thread.code > 0 && thread.code < SI_KERNEL) s.cr2 = thread.faultAddr
+  if (thread.signo === SIGSEGV && thread.code > 0 && thread.code < SI_KERNEL) {
+    s.cr2Lo = thread.faultAddrLo
+    s.cr2Hi = thread.faultAddrHi
+  }
   const info = makeInfo(thread.signo, thread.code === 0 ? SEGV_MAPERR : thread.code)
-  info.addr = thread.faultAddr
+  info.valueLo = thread.faultAddrLo
+  info.valueHi = thread.faultAddrHi
   forceSignal(t, info)
 }

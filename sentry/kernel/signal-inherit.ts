@@ -40,7 +40,8 @@ export function execSignals(t: Task): void {
   t.signals.altFlags = SS_DISABLE
   t.signals.trapno = 0
   t.signals.errorCode = 0
-  t.signals.cr2 = 0
+  t.signals.cr2Lo = 0
+  t.signals.cr2Hi = 0
   t.group.exitSignal = 17
   deletePosixTimers(t.group)
 }

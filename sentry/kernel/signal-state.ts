@@ -31,7 +31,7 @@ export interface SigInfo {
   /** sigval as (lo, hi). */
   valueLo: number
   valueHi: number
-  /** faults. */
+  /** SIGSYS: the instruction. The address of a fault is in the value, as (lo, hi). */
   addr: number
   /** posix timers: id; poll: fd. */
   id: number
@@ -109,5 +109,6 @@ export class TaskSignals {
   /** Of the last fault, for sigcontext. */
   trapno = 0
   errorCode = 0
-  cr2 = 0
+  cr2Lo = 0
+  cr2Hi = 0
 }

@@ -150,7 +150,7 @@ class PtraceThread implements GuestThread {
   futexOr(addr: number, bit: number): number {
     const op = FUTEX_OP_OR_SHIFT | ((31 - Math.clz32(bit)) << 12)
     const ret = ptCall(this.slot, SYS_futex, STUB_OPS, FUTEX_WAKE_OP, 1, 0, addr, op)
-    return ret < 0 ? ret : 0
+    return Math.min(ret, 0)
   }
 }
 
