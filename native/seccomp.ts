@@ -167,6 +167,9 @@ function emitTest(asm: BackwardsAssembler, test: ArgTest, yes: Label, no: Label)
   if (test.op === 'lt') return emitAtLeast(asm, offset, wide, test.value, false, no, yes)
   if (test.op === 'le') return emitAtLeast(asm, offset, wide, test.value, true, no, yes)
   const mask = test.mask ?? -1
+  if (BigInt.asUintN(wide ? 64 : 32, BigInt(test.value) & ~BigInt(mask)) !== 0n) {
+    throw new RangeError(`value ${test.value} has bits outside the mask ${mask}: it would never match`)
+  }
   const [hit, miss] = test.op === 'eq' ? [yes, no] : [no, yes]
   const low = emitHalfEquals(asm, offset, low32(mask), low32(test.value), hit, miss)
   return wide ? emitHalfEquals(asm, offset + 4, high32(mask), high32(test.value), low, miss) : low

@@ -1,7 +1,11 @@
 /**
  * The seccomp compiler, checked by interpreting its output and comparing with the rules read top down.
  */
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
+import koffi from 'koffi'
 import { describe, expect, it } from 'vitest'
 import {
   type ArgTest,
@@ -80,7 +84,7 @@ function decide(policy: SeccompPolicy, call: Call): number {
 }
 
 const numbers = fc.constantFrom(0, 1, -1, -100, 5, 0xffffffff, 0x100000000, 0x100000001, 0x7ffff0000000, 2 ** 53 - 1)
-const argTest: fc.Arbitrary<ArgTest> = fc.record(
+const anyTest: fc.Arbitrary<ArgTest> = fc.record(
   {
     arg: fc.constantFrom<0 | 1 | 2>(0, 1, 2),
     op: fc.constantFrom('eq', 'ne', 'ge', 'gt', 'le', 'lt'),
@@ -89,6 +93,12 @@ const argTest: fc.Arbitrary<ArgTest> = fc.record(
     width: fc.constantFrom(32, 64),
   },
   { requiredKeys: ['arg', 'op', 'value'] },
+)
+/** A value with bits outside its mask never matches: the compiler refuses it. */
+const argTest = anyTest.map((t) =>
+  t.mask !== undefined && (t.op === 'eq' || t.op === 'ne')
+    ? { ...t, value: Number(BigInt.asIntN(64, BigInt(t.value) & BigInt(t.mask))) }
+    : t,
 )
 const rule: fc.Arbitrary<SeccompRule> = fc.record(
   {
@@ -160,7 +170,78 @@ describe('compileFilter', () => {
     expect(compileFilter({ ...base, rules: [{ nr, action: SECCOMP_ALLOW }] }).byteLength / 8).toBeLessThan(12)
   })
 
-  it('refuses numbers that are none', () => {
+  it('refuses rules that cannot be meant', () => {
     expect(() => compileFilter({ ...base, rules: [{ nr: 0x40000000, action: 0 }] })).toThrow(RangeError)
+    const args: ArgTest[] = [{ arg: 0, op: 'eq', value: 3, mask: 2 }]
+    expect(() => compileFilter({ ...base, rules: [{ nr: 1, args, action: 0 }] })).toThrow('never match')
+  })
+})
+
+/** libseccomp, where the machine has it (apt and systemd bring it to most). */
+function loadLibseccomp() {
+  try {
+    const lib = koffi.load('libseccomp.so.2')
+    return {
+      init: lib.func('seccomp_init', 'void *', ['uint32']),
+      release: lib.func('seccomp_release', 'void', ['void *']),
+      addRule: lib.func('seccomp_rule_add_array', 'int', ['void *', 'uint32', 'int', 'uint', 'void *']),
+      exportBpf: lib.func('seccomp_export_bpf', 'int', ['void *', 'int']),
+    }
+  } catch {
+    return null
+  }
+}
+const libseccomp = loadLibseccomp()
+
+describe.skipIf(libseccomp === null)('against libseccomp', () => {
+  const SCMP_OP = { ne: 1, lt: 2, le: 3, eq: 4, ge: 5, gt: 6 }
+  const SCMP_MASKED_EQ = 7
+
+  /** struct scmp_arg_cmp: u32 arg, u32 op, u64 datum_a, u64 datum_b. */
+  function argCompare(tests: readonly ArgTest[]): Buffer {
+    const out = Buffer.alloc(24 * Math.max(1, tests.length))
+    tests.forEach((t, i) => {
+      const masked = t.mask !== undefined && t.op === 'eq'
+      out.writeUInt32LE(t.arg, i * 24)
+      out.writeUInt32LE(masked ? SCMP_MASKED_EQ : SCMP_OP[t.op], i * 24 + 4)
+      out.writeBigUInt64LE(BigInt.asUintN(64, BigInt(masked ? t.mask! : t.value)), i * 24 + 8)
+      out.writeBigUInt64LE(masked ? BigInt.asUintN(64, BigInt(t.value)) : 0n, i * 24 + 16)
+    })
+    return out
+  }
+
+  it('decides alike', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'seccomp-'))
+    // What libseccomp can say: a rule per call, a test per argument, 64 bits wide, masks with eq alone.
+    const tests = fc
+      .uniqueArray(argTest, { selector: (t) => t.arg, maxLength: 3 })
+      .map((list) =>
+        list.map(({ arg, op, value, mask }) =>
+          op === 'eq' && mask !== undefined ? { arg, op, value, mask } : { arg, op, value },
+        ),
+      )
+    const action = fc.constantFrom(SECCOMP_ALLOW, seccompErrno(1), seccompTrace(7))
+    const rules = fc.uniqueArray(fc.record({ nr: fc.nat(20), args: tests, action }), {
+      selector: (r) => r.nr,
+      maxLength: 8,
+    })
+    fc.assert(
+      fc.property(rules, fc.array(call, { minLength: 5, maxLength: 30 }), (list, calls) => {
+        const ctx = libseccomp!.init(SECCOMP_TRAP)
+        for (const r of list) {
+          expect(libseccomp!.addRule(ctx, r.action, r.nr, r.args.length, argCompare(r.args))).toBe(0)
+        }
+        const file = join(dir, 'bpf')
+        const fd = openSync(file, 'w')
+        expect(libseccomp!.exportBpf(ctx, fd)).toBe(0)
+        closeSync(fd)
+        libseccomp!.release(ctx)
+        const theirs = new Uint8Array(readFileSync(file))
+        const ours = compileFilter({ arch: 'x86_64', rules: list, defaultAction: SECCOMP_TRAP, badArchAction: 0 })
+        for (const c of calls) expect(interpret(ours, c)).toBe(interpret(theirs, c))
+      }),
+      { numRuns: 150 },
+    )
+    rmSync(dir, { recursive: true })
   })
 })
