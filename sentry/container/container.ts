@@ -44,6 +44,7 @@ export class Container implements ContainerControl {
     const { stdio } = config.fds
     const t = this.prepare(config.process, config.process.terminal ? [config.fds.console, ...stdio] : stdio)
     if (!('tid' in t)) return t
+    for (const [i, fd] of config.fds.preserved.entries()) t.fds.replace(t, 3 + i, openHostStdio(this.kernel, fd), false)
     this.init = t
     return null
   }

@@ -8,6 +8,7 @@ import { CAPS_NONE, type CapSet, Credentials } from '../kernel/credentials.ts'
 import { execve, openExec } from '../kernel/exec.ts'
 import { exitGroup, exitTask } from '../kernel/exit.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import { watchCpuLimit } from '../kernel/itimer.ts'
 import { Limits } from '../kernel/limits.ts'
 import { ProcessGroup, Session } from '../kernel/process-group.ts'
 import { defaultActions, GroupSignals } from '../kernel/signal-state.ts'
@@ -47,6 +48,7 @@ export function newProcess(kernel: Kernel, root: RootNamespace, spec: ProcessSpe
   pgrp.members.push(group)
   group.tasks.push(t)
   t.group = group
+  watchCpuLimit(group)
   kernel.ids.addTask(t)
   kernel.ids.addGroup(group)
   kernel.ids.addPgrp(pgrp)

@@ -215,17 +215,19 @@ export abstract class Tty implements ControllingTty, LineOwner, Hardware {
     this.users.clear()
     this.exclusive = false
     const session = this.session
-    if (session !== null && session.leader !== null) {
-      sendToGroup(session.leader, makeInfo(SIGHUP, SI_KERNEL), true)
-      sendToGroup(session.leader, makeInfo(SIGCONT, SI_KERNEL), true)
-      // They hear of it when the leader dies.
-      session.hungUpForeground = this.foreground
-    }
+    const leader = session?.leader ?? null
+    // They hear of it when the leader dies.
+    if (session !== null) session.hungUpForeground = this.foreground
     this.letGo()
     this.line.flush()
     this.backlog.truncate(0)
     this.stopped = this.stoppedByProgram = false
     this.queue.wake(ALL)
+    // Last, since it may end processes on the spot, which close descriptions and leave sessions.
+    if (leader !== null) {
+      sendToGroup(leader, makeInfo(SIGHUP, SI_KERNEL), true)
+      sendToGroup(leader, makeInfo(SIGCONT, SI_KERNEL), true)
+    }
     this.lastClosed()
   }
 
