@@ -5,7 +5,8 @@ import { EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
 import { groupCpu, taskCpu } from '../sentry/kernel/cpu-times.ts'
 import { CAP_SYS_RESOURCE } from '../sentry/kernel/credentials.ts'
 import { readHostPages } from '../sentry/kernel/host-proc.ts'
-import { RLIM_NLIMITS, RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
+import { watchCpuLimit } from '../sentry/kernel/itimer.ts'
+import { RLIM_NLIMITS, RLIMIT_CPU, RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 
@@ -40,6 +41,7 @@ function setLimit(t: Task, target: Task, resource: number): number {
   if (hard > limits.hard[resource]! && !t.creds.capable(CAP_SYS_RESOURCE)) return -EPERM
   limits.soft[resource] = soft
   limits.hard[resource] = hard
+  if (resource === RLIMIT_CPU) watchCpuLimit(target.group)
   return 0
 }
 

@@ -6,6 +6,7 @@ import { FS_BASE, RAX, RSP, setReg } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
 import { cpuBorrow } from './cpu-times.ts'
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from './credentials.ts'
+import { watchCpuLimit } from './itimer.ts'
 import { RLIMIT_NPROC } from './limits.ts'
 import { forkGroupSignals, forkTaskSignals } from './signal-inherit.ts'
 import { Task, TRAPPED } from './task.ts'
@@ -118,6 +119,7 @@ function newGroup(t: Task, child: Task, args: CloneArgs): void {
   parent?.children.push(group)
   t.group.pgrp.members.push(group)
   t.kernel.ids.addGroup(group)
+  watchCpuLimit(group)
   if ((args.flags & CLONE_VM) !== 0) cpuBorrow(group, t.group)
   if ((args.flags & CLONE_VFORK) !== 0) group.vforkParent = t
   if ((args.flags & CLONE_VM) !== 0) cpuBorrow(group, t.group)

@@ -128,30 +128,30 @@ export class ProcessTimers {
     return null
   }
 
-  /** RLIMIT_CPU changed: SIGXCPU at the soft limit and each second after it, SIGKILL at the hard one. */
+  /** RLIMIT_CPU: SIGXCPU at the soft limit, which then moves on by a second (as in Linux), SIGKILL at the hard one. */
   watchCpuLimit(): void {
-    const group = this.group
-    const { limits } = group
+    const { group } = this
+    const { soft, hard } = group.limits
     const clock = () => {
       const cpu = groupCpu(group)
       return cpu.userNs + cpu.systemNs
     }
-    let next = limits.soft[RLIMIT_CPU]! * 1e9
+    const next = () => Math.min(soft[RLIMIT_CPU]!, hard[RLIMIT_CPU]!) * 1e9
     this.cpuLimit ??= new CpuTimer(
       group.leader.kernel,
       clock,
       () => group.tasks.length,
       () => {
-        if (clock() >= limits.hard[RLIMIT_CPU]! * 1e9) {
+        if (clock() >= hard[RLIMIT_CPU]! * 1e9) {
           sendToGroup(group, makeInfo(SIGKILL, SI_KERNEL), true)
           return
         }
         sendToGroup(group, makeInfo(SIGXCPU, SI_KERNEL), true)
-        next = Math.max(next, clock()) + 1e9
-        this.cpuLimit?.arm(next)
+        soft[RLIMIT_CPU] = Math.floor(clock() / 1e9) + 1
+        this.cpuLimit?.arm(next())
       },
     )
-    this.cpuLimit.arm(next)
+    this.cpuLimit.arm(next())
   }
 
   stop(): void {
@@ -169,6 +169,12 @@ export function timersOf(group: ThreadGroup): ProcessTimers {
   const timers = new ProcessTimers(group)
   group.timers = timers
   return timers
+}
+
+/** Whenever RLIMIT_CPU of a process is set: by setrlimit, or because it was inherited. */
+export function watchCpuLimit(group: ThreadGroup): void {
+  if (group.limits.soft[RLIMIT_CPU] === Number.POSITIVE_INFINITY && group.timers === null) return
+  timersOf(group).watchCpuLimit()
 }
 
 /** At exit. */
