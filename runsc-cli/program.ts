@@ -2,6 +2,7 @@
  * The command line: every command with its flags, and which file has its body. Bodies are loaded when they are run, so
  * that no command pays for another. Flags of runc that have no meaning here are accepted; each says so in its help.
  */
+import { resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import type { CommandBody } from './command.ts'
 import { CliError } from './errors.ts'
@@ -60,7 +61,7 @@ export function makeProgram(outcome: Outcome): Command {
       rootless: o.rootless === 'true',
       platform: o.platform,
       network: o.network,
-      debugLog: o.debugLog,
+      debugLog: o.debugLog && resolve(o.debugLog),
       strace: o.strace,
     }
   }
@@ -88,10 +89,7 @@ export function makeProgram(outcome: Outcome): Command {
       .option('--pid-file <file>', "write the container's host pid to this file", '')
       .option('--no-pivot', 'accepted, no effect: there is nothing to pivot')
       .option('--no-new-keyring', 'accepted, no effect: there are no keyrings')
-      .option('--preserve-fds <n>', 'only 0 is supported', '0')
-      .hook('preAction', (c) => {
-        if (c.opts().preserveFds !== '0') throw new CliError('--preserve-fds: passing descriptors is not supported')
-      })
+      .option('--preserve-fds <n>', 'pass on this many descriptors, from 3 upwards', '0')
 
   creating(add('create <id>', 'create a container that waits for start', () => import('./commands/create.ts')))
   add('start <id>', 'run the process of a created container', () => import('./commands/start.ts'))
@@ -132,9 +130,9 @@ export function makeProgram(outcome: Outcome): Command {
     .option('--no-new-privs', 'it cannot gain privileges')
     .option('--apparmor <profile>', 'accepted, no effect')
     .option('--process-label <label>', 'accepted, no effect')
-    .option('--preserve-fds <n>', 'only 0 is supported', '0')
+    .option('--preserve-fds <n>', 'accepted, no effect')
     .option('--cgroup <path>', 'accepted, no effect')
-    .option('--ignore-paused', 'accepted, no effect')
+    .option('--ignore-paused', 'also when the container is paused', false)
     .passThroughOptions()
   program.command('exec-stand-in <id>', { hidden: true }).action(async (...all: unknown[]) => {
     const command = all.pop() as Command

@@ -71,6 +71,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     boot,
     gofer,
     stdio: terminal ? [-1, sameTerminal(1) ? -1 : 1, sameTerminal(2) ? -1 : 2] : [0, 1, 2],
+    preserveFds: 0,
     console: terminal?.fd ?? -1,
     controllingConsole: false,
     controlSocket: '',

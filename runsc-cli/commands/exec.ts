@@ -31,6 +31,7 @@ export interface ExecOptions {
   additionalGids: string[]
   cap: string[]
   noNewPrivs: boolean
+  ignorePaused: boolean
 }
 
 /** What the stand-in is told, on descriptor 4; it answers on 3. */
@@ -42,6 +43,8 @@ interface StandInOrder {
 
 export async function body({ args, options, globals, log }: Invocation<ExecOptions>): Promise<number> {
   const { client, state } = await connectRunning(globals.root, args[0]!)
+  if (!options.ignorePaused && (await client.state()).state === 'paused')
+    throw new CliError('cannot exec in a paused container (use --ignore-paused to override)')
   let process_: ProcessSpec
   if (options.process) {
     const loaded = loadProcess(options.process)

@@ -7,7 +7,7 @@ import { destroy } from '../container/destroy.ts'
 import { start } from '../container/start.ts'
 import { exitStatus, forwardSignals } from '../signals.ts'
 import { loadBundle } from '../spec/load.ts'
-import type { CreateOptions } from './create.ts'
+import { type CreateOptions, parsePreserveFds } from './create.ts'
 
 export interface RunOptions extends CreateOptions {
   detach: boolean
@@ -26,6 +26,7 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
       configName: options.config,
       pidFile: options.pidFile,
       consoleSocket: options.consoleSocket,
+      preserveFds: parsePreserveFds(options.preserveFds),
       terminal,
       owned: foreground,
     },

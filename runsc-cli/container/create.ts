@@ -24,6 +24,7 @@ export interface CreateRequest {
   configName?: string
   pidFile: string
   consoleSocket: string
+  preserveFds: number
   /** Foreground `run`: the user's terminal, and the sandbox ends with this process. */
   terminal: BorrowedTerminal | null
   owned: boolean
@@ -85,6 +86,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       boot,
       gofer,
       stdio: terminal ? [-1, -1, -1] : [0, 1, 2],
+      preserveFds: request.preserveFds,
       console: slave >= 0 ? slave : (request.terminal?.fd ?? -1),
       controllingConsole: slave >= 0,
       controlSocket: directory.controlSocket,

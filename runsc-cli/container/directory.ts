@@ -41,8 +41,10 @@ export interface ContainerState {
   process: ProcessSpec
 }
 
+const ID = /^[\w+.-]+$/
+
 export function checkId(id: string): string {
-  if (!/^[\w+.-]+$/.test(id) || id === '.' || id === '..' || id.length > 1024)
+  if (!ID.test(id) || id === '.' || id === '..' || id.length > 1024)
     throw new CliError(`invalid container id "${id}": letters, digits and _ + - . are allowed`)
   return id
 }
@@ -136,7 +138,10 @@ export class ContainerDirectory {
     } catch {
       return []
     }
-    return names.sort().map((name) => new ContainerDirectory(root, name))
+    return names
+      .filter((name) => ID.test(name))
+      .sort()
+      .map((name) => new ContainerDirectory(root, name))
   }
 }
 

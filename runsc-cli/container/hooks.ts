@@ -1,5 +1,6 @@
 /** OCI hooks: host programs that get the container's state as JSON on stdin. */
 import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 import { CliError } from '../errors.ts'
 import type { Hook, Hooks } from '../spec/oci.ts'
@@ -22,7 +23,7 @@ function runHook(hook: Hook, state: OciState): Promise<void> {
     const child = spawn(hook.path, args.slice(1), {
       argv0: args[0],
       env: Object.fromEntries(hook.env.map((e) => [e.slice(0, e.indexOf('=')), e.slice(e.indexOf('=') + 1)])),
-      cwd: state.bundle,
+      cwd: existsSync(state.bundle) ? state.bundle : '/',
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     const output: Buffer[] = []

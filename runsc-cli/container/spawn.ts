@@ -3,7 +3,7 @@
  * container's. Both through `dist/launch`, which sets up namespaces and cgroups and closes every other descriptor.
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
@@ -26,6 +26,8 @@ export interface SandboxSpec {
   gofer: GoferMount[]
   /** Host descriptors of the container's stdin, stdout and stderr; −1: the console. */
   stdio: [number, number, number]
+  /** How many of our descriptors from 3 upwards the container's process gets, too. */
+  preserveFds: number
   /** Raw host terminal; −1: none. Stays the caller's to close. */
   console: number
   controllingConsole: boolean
@@ -141,8 +143,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       })),
     }),
   )
-  const stderr = spec.boot.process.terminal ? devNull : spec.stdio[2]
-  const goferFds = new ChildFds([devNull, devNull, spec.boot.debugLog ? 2 : stderr < 0 ? devNull : stderr])
+  const goferLog = openGoferLog(spec, devNull)
+  const goferFds = new ChildFds([devNull, devNull, goferLog])
   const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
   const gofer = spawnChild(launch, goferFds.stdio, [
     ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
@@ -157,6 +159,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...spec.boot,
     fds: {
       stdio: spec.stdio.map((fd, i) => (fd < 0 ? -1 : i)) as [number, number, number],
+      preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
       gofer: fds.add(goferForSentry),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
@@ -182,6 +185,15 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   for (const fd of [devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
     if (fd >= 0) close(fd)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
+}
+
+/** Where the gofer's rare complaints go: a file of --debug-log, or the container's stderr. */
+function openGoferLog({ boot, stdio }: SandboxSpec, devNull: number): number {
+  if (boot.debugLog) {
+    mkdirSync(boot.debugLog, { recursive: true })
+    return openSync(join(boot.debugLog, `${boot.id}.gofer.log`), 'a', 0o600)
+  }
+  return stdio[2] < 0 ? devNull : stdio[2]
 }
 
 function spawnChild(program: string, stdio: number[], args: string[]): ChildProcess {

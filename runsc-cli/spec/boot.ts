@@ -17,6 +17,7 @@ export interface BootPlan {
 
 export const NO_BOOT_FDS: BootFds = {
   stdio: [0, 1, 2],
+  preserved: [],
   gofer: -1,
   control: -1,
   owner: -1,

@@ -110,6 +110,8 @@ export interface BootConfig {
 export interface BootFds {
   /** Init's 0, 1 and 2: a descriptor of the sentry, or −1 for `console`. */
   stdio: [number, number, number]
+  /** Init's further descriptors, from 3 upwards (`--preserve-fds`): descriptors of the sentry. */
+  preserved: number[]
   /** SEQPACKET socket to the gofer. */
   gofer: number
   /** Listening control socket (stream); −1: none (`do`). */

@@ -2,6 +2,7 @@
  * Docker with this runtime, on a daemon of the tests' own. TSSANDBOX_TEST_DOCKER_RUNTIME=runc runs the same tests with
  * runc, to check them; exit codes are compared with runc's in any case.
  */
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -184,6 +185,15 @@ describe.skipIf(why)(`docker run --runtime=${RUNTIME} ${why}`, () => {
     expect(docker.cli('kill', name).code).toBe(0)
     expect(docker.cli('wait', name).out).toBe('137\n')
     expect(docker.cli('rm', name).code).toBe(0)
+  })
+
+  test('nothing is left of containers that are gone', () => {
+    const ids = docker.cli('ps', '-aq', '--filter', 'name=tssandbox-test-').out.split('\n').filter(Boolean)
+    if (ids.length) docker.cli('rm', '-f', ...ids)
+    const shell = (script: string) => spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout
+    expect(shell('find /sys/fs/cgroup -mindepth 2 -type d -path "*/docker/*"')).toBe('')
+    expect(shell('ls /var/lib/tssandbox-test/docker/exec/runtime-runc/moby 2>/dev/null')).toBe('')
+    expect(shell('grep -c /var/lib/tssandbox-test/docker/data/overlay2 /proc/mounts').trim()).toBe('0')
   })
 
   test('info knows the runtime', () => {

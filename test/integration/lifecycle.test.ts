@@ -1,4 +1,5 @@
 /** A container's life in bundles from a busybox root. With TSSANDBOX_TEST_RUNTIME=runc the same tests check themselves. */
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -320,6 +321,55 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
       c.linux.resources = { pids: { limit: 8 } }
     })
     expect(r.err).toMatch(/can't fork|Resource temporarily unavailable/)
+  })
+
+  test('--preserve-fds passes descriptors on', () => {
+    const dir = sh('echo to three >&3; cat <&4')
+    const [out, four] = [join(w.base, 'three'), join(w.base, 'four')]
+    writeFileSync(four, 'content\n')
+    const line = `exec "$@" 3> ${out} 4< ${four}`
+    const argv = [BIN, ...w.argv('run', '--preserve-fds', '2', '-b', dir, newId())]
+    const r = spawnSync('sh', ['-c', line, 'sh', ...argv], { encoding: 'utf8' })
+    expect(r).toMatchObject({ status: 0, stdout: 'content\n', stderr: '' })
+    expect(readFileSync(out, 'utf8')).toBe('to three\n')
+  })
+
+  test('a process beyond the memory limit is killed, and the container lives on', () => {
+    const r = run('tail /dev/zero; echo $?', (c) => {
+      c.linux.resources = { memory: { limit: 64 << 20 } }
+    })
+    expect(r).toMatchObject({ code: 0, out: '137\n' })
+  })
+
+  test.runIf(ownRuntime)('exec in a paused container is refused', () => {
+    const id = newId()
+    w.cli('run', '-d', '-b', sh('sleep 1000'), id)
+    w.cli('pause', id)
+    expect(w.cli('exec', id, 'true')).toMatchObject({ code: 128, err: expect.stringContaining('paused') })
+    w.cli('resume', id)
+    expect(w.cli('exec', id, 'true').code).toBe(0)
+    w.cli('delete', '-f', id)
+  })
+
+  test.runIf(ownRuntime)('a sentry that hangs is killed all the same', { timeout: 30_000 }, () => {
+    const id = newId()
+    w.cli('run', '-d', '-b', sh('sleep 1000'), id)
+    const { pid } = JSON.parse(w.cli('state', id).out) as { pid: number }
+    process.kill(pid, 'SIGSTOP')
+    expect(w.status(id)).toBe('running')
+    expect(w.cli('kill', id, 'KILL').code).toBe(0)
+    expect(w.status(id)).toBe('stopped')
+    expect(w.cli('delete', id)).toEqual({ code: 0, out: '', err: '' })
+  })
+
+  test.runIf(ownRuntime)('--strace and --debug-log', () => {
+    const logs = join(w.base, 'logs')
+    const id = newId()
+    expect(w.cli('--strace', '--debug-log', logs, 'run', '-b', sh('echo hi'), id)).toMatchObject({
+      code: 0,
+      out: 'hi\n',
+    })
+    expect(readFileSync(join(logs, `${id}.strace.log`), 'utf8')).toMatch(/write\(1, "hi\\n", 3\) += 3/)
   })
 
   test('ten at once', { timeout: 120_000 }, async () => {

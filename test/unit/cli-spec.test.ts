@@ -1,10 +1,18 @@
 /** config.json: what is taken, what is refused and with which words, and what becomes of it in the sentry's BootConfig. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { planCgroups, systemdPath } from '../../runsc-cli/cgroup/cgroup.ts'
-import { parseHierarchies } from '../../runsc-cli/cgroup/hierarchy.ts'
+import {
+  checkUnused,
+  createCgroups,
+  limitCgroups,
+  planCgroups,
+  removeCgroups,
+  systemdPath,
+} from '../../runsc-cli/cgroup/cgroup.ts'
+import { type Hierarchy, parseHierarchies } from '../../runsc-cli/cgroup/hierarchy.ts'
 import { OWN_MEMORY, OWN_TASKS, writesV1, writesV2 } from '../../runsc-cli/cgroup/limits.ts'
 import { format } from '../../runsc-cli/log.ts'
 import type { GlobalOptions } from '../../runsc-cli/options.ts'
@@ -161,6 +169,24 @@ describe('cgroups', () => {
     const found = parseHierarchies('1 0 0:9 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw', '0::/me\n')
     expect(found).toEqual([{ mountPoint: '/sys/fs/cgroup', version: 2, controllers: [], ownPath: '/me' }])
   })
+  test.skipIf(process.getuid?.() !== 0 || !existsSync('/sys/fs/cgroup/unified/cgroup.procs'))(
+    'a v2 hierarchy: made, limits without a controller warned about, emptied, removed',
+    async () => {
+      const hierarchy: Hierarchy = { mountPoint: '/sys/fs/cgroup/unified', controllers: [], version: 2, ownPath: '/' }
+      const plan = planCgroups('c', `/tssandbox-unit-v2/${process.pid}`, false, [hierarchy])
+      checkUnused(plan)
+      createCgroups(plan)
+      const dir = plan.dirs[0]!.path
+      const { resources } = parseResources('{"pids":{"limit":5}}', 'x')
+      expect(limitCgroups(plan, resources)[0]).toMatch(/linux\.resources\.pids\.limit: not applied/)
+      const child = spawn('sleep', ['100'])
+      writeFileSync(join(dir, 'cgroup.procs'), String(child.pid))
+      expect(() => checkUnused(plan)).toThrow('has processes in it already')
+      expect(await removeCgroups([dir])).toBe(true)
+      expect(existsSync(dir)).toBe(false)
+      rmdirSync('/sys/fs/cgroup/unified/tssandbox-unit-v2')
+    },
+  )
   test('systemd paths', () => {
     expect(systemdPath('a-b.slice:cri:c')).toBe('/a.slice/a-b.slice/cri-c.scope')
     expect(systemdPath(':docker:c')).toBe('/system.slice/docker-c.scope')
