@@ -19,7 +19,15 @@ export const ptWatch = libhost.func('pt_watch', 'int', ['int', 'int', 'uint', 'u
   events: number,
   data: number,
 ) => number
-export const ptZygote = libhost.func('pt_zygote', 'int', ['int', 'int']) as (slot: number, stubFd: number) => number
+export const ptZygote = libhost.func('pt_zygote', 'int', ['int', 'int', 'int', 'int', 'int']) as (
+  slot: number,
+  stubFd: number,
+  wakeFd: number,
+  controlFd: number,
+  arenaFd: number,
+) => number
+export const ptDetach = libhost.func('pt_detach', 'int', ['int', 'ulong']) as (slot: number, rip: number) => number
+export const ptSigfd = libhost.func('pt_sigfd', 'int', []) as () => number
 export const ptCall = libhost.func('pt_call', 'long', [
   'int',
   'long',
@@ -82,3 +90,6 @@ export function ptTable(): { memory: ArrayBuffer; count: number } {
   const count = slotCount()
   return { memory: koffi.view(slotsPointer(), count * SLOT_BYTES), count }
 }
+
+/** The host tid in a slot. */
+export const ptSlotTid = libhost.func('pt_slot_tid', 'int', ['int']) as (slot: number) => number

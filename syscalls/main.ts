@@ -20,6 +20,8 @@ import { limitCpus, openHostProc } from '../sentry/kernel/host-proc.ts'
 import { Kernel } from '../sentry/kernel/kernel.ts'
 import { configureNetwork } from '../sentry/net/configure.ts'
 import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
+import type { Platform } from '../sentry/platform/platform.ts'
+import { SystrapPlatform, systrapAvailable } from '../sentry/platform/systrap/systrap-platform.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { startDebugLog } from './debug-log.ts'
@@ -41,8 +43,14 @@ function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
+function choosePlatform(wanted: BootConfig['platform']): Platform {
+  if (wanted === 'systrap' && !systrapAvailable())
+    throw new Error('--platform=systrap: this CPU or kernel lacks FSGSBASE; use --platform=ptrace')
+  return wanted === 'systrap' ? new SystrapPlatform() : new PtracePlatform()
+}
+
 function start(config: BootConfig): Kernel {
-  const platform = new PtracePlatform()
+  const platform = choosePlatform(config.platform)
   const kernel = new Kernel(
     platform,
     SYSCALL_BY_NR.map((call) => call?.handler ?? null),

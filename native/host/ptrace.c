@@ -182,6 +182,7 @@ static void forget(struct slot *slot)
 struct zygote_arg {
 	int stub_fd;
 	int namespaces;
+	int wake_fd, control_fd, arena_fd; /* systrap's, else -1 */
 };
 
 /*
@@ -204,8 +205,18 @@ static int zygote_main(void *p)
 		syscall(SYS_chdir, "/");
 	}
 	syscall(SYS_setsid);
-	syscall(SYS_dup3, arg->stub_fd, 3, O_CLOEXEC);
-	syscall(SYS_close_range, 4, ~0U, 0);
+	/* Above everything that is in use first, so that none of the copies is overwritten. */
+	syscall(SYS_dup3, arg->stub_fd, 1003, O_CLOEXEC);
+	if (arg->wake_fd >= 0) {
+		syscall(SYS_dup3, arg->wake_fd, 1006, 0);
+		syscall(SYS_dup3, arg->control_fd, 1007, 0);
+		syscall(SYS_dup3, arg->arena_fd, 1008, 0);
+		for (int fd = 6; fd <= 8; fd++)
+			syscall(SYS_dup2, 1000 + fd, fd);
+	}
+	syscall(SYS_dup3, 1003, 3, O_CLOEXEC);
+	syscall(SYS_close_range, 4, 5, 0);
+	syscall(SYS_close_range, arg->wake_fd >= 0 ? 9 : 4, ~0U, 0);
 	syscall(SYS_close, 0);
 	syscall(SYS_close, 1);
 	syscall(SYS_close, 2);
@@ -249,11 +260,14 @@ static int is_event_stop(int status)
 	return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP;
 }
 
-/* Starts the zygote in slot s, stopped. 0 or -errno. */
-int pt_zygote(int s, int stub_fd)
+/*
+ * Starts the zygote in slot s, stopped. For systrap it has the given descriptors as WAKE_FD, 7 and 8; else they are -1.
+ * 0 or -errno.
+ */
+int pt_zygote(int s, int stub_fd, int wake_fd, int control_fd, int arena_fd)
 {
 	static char stack[65536] __attribute__((aligned(64)));
-	struct zygote_arg arg = { stub_fd, 1 };
+	struct zygote_arg arg = { stub_fd, 1, wake_fd, control_fd, arena_fd };
 	int ns = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 	int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
 	pid_t pid = clone(zygote_main, stack + sizeof(stack), flags | ns, &arg);
@@ -539,6 +553,25 @@ int pt_resume(int s)
 	return 0;
 }
 
+/* Lets the zygote run from `rip` without a tracer. */
+int pt_detach(int s, unsigned long rip)
+{
+	struct user_regs_struct regs = slots[s].regs;
+	pid_t tid = slots[s].tid;
+
+	regs.rip = rip;
+	regs.orig_rax = -1;
+	if (ptrace(PTRACE_SETREGS, tid, 0, &regs) < 0 || ptrace(PTRACE_DETACH, tid, 0, 0) < 0)
+		return -errno;
+	forget(&slots[s]);
+	return 0;
+}
+
+int pt_sigfd(void)
+{
+	return sigfd;
+}
+
 int pt_interrupt(int s)
 {
 	return ptrace(PTRACE_INTERRUPT, slots[s].tid, 0, 0) < 0 ? -errno : 0;
@@ -571,6 +604,11 @@ void pt_abandon(int s)
 	slot->zombie = 1;
 	if (slot->trap == TRAP_GONE)
 		forget(slot);
+}
+
+int pt_slot_tid(int s)
+{
+	return slots[s].tid;
 }
 
 int pt_slot_free(int s)

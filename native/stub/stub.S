@@ -95,6 +95,10 @@ stub_fork:
 	mov	$5, %edi
 	mov	$3, %eax		/* close */
 	syscall
+	mov	$1, %edi		/* PR_SET_PDEATHSIG: no stub outlives the sentry */
+	mov	$9, %esi
+	mov	$157, %eax		/* prctl */
+	syscall
 	mov	48(%rbx), %rsp		/* slot->stack */
 	mov	%rbx, %rdi
 	jmp	slot_child

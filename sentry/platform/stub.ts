@@ -13,6 +13,7 @@ import {
 } from '../../native/seccomp.ts'
 import {
   SYS_clock_gettime,
+  SYS_clone,
   SYS_close,
   SYS_exit,
   SYS_futex,
@@ -23,15 +24,23 @@ import {
   SYS_mprotect,
   SYS_mremap,
   SYS_munmap,
+  SYS_prctl,
+  SYS_rt_sigreturn,
   SYS_sched_yield,
+  SYS_sigaltstack,
   SYS_time,
+  SYS_write,
 } from '../abi/syscall-numbers.ts'
 
-/** End of what guests may use; the stub, its operation page and the vDSO are above. */
-export const STUB_BASE = 0x7ffff0000000
+/** End of what guests may use: arenas, the stub and the vDSO are above (ARENA_BASE of native/stub/protocol.h). */
+export const STUB_BASE = 0x7fff80000000
+export const STUB_TEXT = 0x7ffff0000000
 export const STUB_TEXT_SIZE = 0x4000
 export const STUB_OPS = 0x7ffff0004000
 
+const inStub = { from: STUB_TEXT, to: STUB_TEXT + STUB_TEXT_SIZE }
+/** As in native/stub/protocol.h. */
+const WAKE_FD = 6
 const MAP_ANONYMOUS = 0x20
 const FUTEX_CMD_MASK = 0x7f
 /** WAIT WAKE REQUEUE CMP_REQUEUE WAKE_OP WAIT_BITSET WAKE_BITSET: everything but priority inheritance. */
@@ -39,11 +48,29 @@ const FUTEX_NATIVE = [0, 1, 3, 4, 5, 9, 10]
 /** NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP WIPEONFORK KEEPONFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE. */
 const ADVICE = [0, 1, 2, 3, 4, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]
 
-const inStub = { from: STUB_BASE, to: STUB_BASE + STUB_TEXT_SIZE }
+
+/** What the stub of systrap needs besides: traps are signals there, and it orders its clones itself. */
+const SYSTRAP_RULES: readonly SeccompRule[] = [
+  { nr: [SYS_rt_sigreturn, SYS_sigaltstack], ip: inStub, action: SECCOMP_ALLOW },
+  // Wakes the sentry: eight bytes to its eventfd, nothing else.
+  { nr: SYS_write, ip: inStub, args: [{ arg: 0, op: 'eq', value: WAKE_FD }], action: SECCOMP_ALLOW },
+  // PR_SET_PDEATHSIG, SIGKILL: a stub dies with the sentry.
+  {
+    nr: SYS_prctl,
+    ip: inStub,
+    args: [
+      { arg: 0, op: 'eq', value: 1 },
+      { arg: 1, op: 'eq', value: 9 },
+    ],
+    action: SECCOMP_ALLOW,
+  },
+  { nr: SYS_clone, ip: inStub, action: SECCOMP_USER_NOTIF },
+]
 
 /** `trapped` is the platform's action for everything the sentry answers. */
-export function guestFilter(trapped: number): Uint8Array {
+export function guestFilter(trapped: number, systrap = false): Uint8Array {
   const rules: SeccompRule[] = [
+    ...(systrap ? SYSTRAP_RULES : []),
     // Run natively, from guest code as well: they act on the caller's own memory and time.
     ...FUTEX_NATIVE.map((op) => ({
       nr: SYS_futex,

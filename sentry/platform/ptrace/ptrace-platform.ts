@@ -4,10 +4,7 @@
  * A call is answered by skipping it (ORIG_RAX = −1) and storing the result. Memory operations and clones are made by the
  * stub inside the guest's process, at a stop. The zygote is the pristine stub process that every exec is forked from.
  */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import * as host from '../../../native/host.ts'
-import { distDir } from '../../../native/library.ts'
 import {
   ptAbandon,
   ptBatch,
@@ -26,18 +23,18 @@ import {
   ptVmWrite,
   ptWait,
   ptWatch,
-  ptZygote,
   SLOT_BYTES,
 } from '../../../native/ptrace.ts'
 import { seccompTrace } from '../../../native/seccomp.ts'
 import { ENOMEM } from '../../abi/errno.ts'
-import { SYS_close, SYS_futex, SYS_munmap, SYS_seccomp } from '../../abi/syscall-numbers.ts'
+import { SYS_futex } from '../../abi/syscall-numbers.ts'
 import { openHostPidFile } from '../../kernel/host-proc.ts'
 import { type FaultState, faultCode, MAX_INSTRUCTION } from '../amd64/fault-code.ts'
 import { getReg, RDI, REGS_WORDS, RIP, RSP } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
 import { type AddressSpace, type GuestThread, type Platform, TRAP_FAULT } from '../platform.ts'
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
+import { emptyAddressSpace, installFilter, NO_FDS, startZygote } from '../zygote.ts'
 
 const TWO32 = 0x1_0000_0000
 /* struct slot of native/host/ptrace.c, in u32 words. */
@@ -225,57 +222,12 @@ export class PtracePlatform implements Platform {
   }
 
   private startZygote(): PtraceThread {
-    const stub = host.openat(-100, join(distDir(), 'stub'), 0x80000, 0)
-    if (stub < 0) throw new Error(`ptrace platform: cannot open the stub (errno ${-stub})`)
     const slot = this.allocateSlot()
-    const ret = ptZygote(slot, stub)
-    host.close(stub)
-    if (ret < 0) throw new Error(`ptrace platform: the host refuses ptrace of the stub (errno ${-ret})`)
+    startZygote(slot, NO_FDS)
     const zygote = new PtraceThread(this.table, slot, null)
-    this.emptyAddressSpace(zygote)
-    this.installFilter(zygote)
+    emptyAddressSpace(slot, zygote.hostTid, this.vdso, this.vvar)
+    ptSetListener(installFilter(slot, zygote.hostTid, guestFilter(seccompTrace(0))))
     return zygote
-  }
-
-  /** Leaves only the stub and the vDSO. */
-  private emptyAddressSpace(zygote: PtraceThread): void {
-    const maps = readFileSync(`/proc/${zygote.hostTid}/maps`, 'latin1')
-    for (const line of maps.split('\n')) {
-      const match = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)$/.exec(line)
-      if (match === null) continue
-      const start = Number.parseInt(match[1]!, 16)
-      const end = Number.parseInt(match[2]!, 16)
-      const name = match[3]!
-      if (name === '[vdso]') Object.assign(this.vdso, { start, size: end - start })
-      else if (name.startsWith('[vvar')) {
-        if (this.vvar.start === 0) this.vvar.start = start
-        this.vvar.size = end - this.vvar.start
-      } else if (start < STUB_BASE || name === '[stack]') {
-        ptCall(zygote.slot, SYS_munmap, start, end - start, 0, 0, 0, 0)
-      }
-    }
-  }
-
-  private installFilter(zygote: PtraceThread): void {
-    const filter = guestFilter(seccompTrace(0))
-    // struct sock_fprog, then the program, in the operation page.
-    const program = new Uint8Array(16 + filter.length)
-    const view = new DataView(program.buffer)
-    view.setUint16(0, filter.length / 8, true)
-    view.setBigUint64(8, BigInt(STUB_OPS + 16), true)
-    program.set(filter, 16)
-    if (zygote.space.write(STUB_OPS, program, 0, program.length) !== program.length)
-      throw new Error('ptrace platform: the seccomp filter does not fit the stub')
-    const SECCOMP_SET_MODE_FILTER = 1
-    const NEW_LISTENER = 8
-    const remote = ptCall(zygote.slot, SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER, STUB_OPS, 0, 0, 0)
-    if (remote < 0) throw new Error(`ptrace platform: seccomp with a listener failed (errno ${-remote})`)
-    const pidfd = host.pidfdOpen(zygote.hostTid, 0)
-    const listener = host.pidfdGetfd(pidfd, remote)
-    host.close(pidfd)
-    if (listener < 0) throw new Error(`ptrace platform: cannot get the seccomp listener (errno ${-listener})`)
-    ptCall(zygote.slot, SYS_close, remote, 0, 0, 0, 0, 0)
-    ptSetListener(listener)
   }
 
   private allocateSlot(): number {

@@ -1,0 +1,98 @@
+/**
+ * Bindings of native/host/systrap.c. Rows are numbers of the thread table; errors are −errno. One thread only: the
+ * sentry's.
+ */
+import koffi from 'koffi'
+import { libhost } from './library.ts'
+
+type Bytes = NodeJS.ArrayBufferView
+
+export const THREAD_ROWS = 16384
+export const THREAD_BYTES = 272
+
+const rows = libhost.func('st_threads', 'void *', []) as () => bigint
+
+export const stInit = libhost.func('st_init', 'int', ['int', 'int', 'int']) as (
+  epollFd: number,
+  sigchldFd: number,
+  spinUs: number,
+) => number
+export const stControlFd = libhost.func('st_control_fd', 'int', []) as () => number
+export const stWakeFd = libhost.func('st_wake_fd', 'int', []) as () => number
+export const stNewArena = libhost.func('st_new_arena', 'int', []) as () => number
+export const stMapSlot = libhost.func('st_map_slot', 'int', ['int', 'int', 'int']) as (
+  row: number,
+  arenaFd: number,
+  local: number,
+) => number
+export const stUnmapSlot = libhost.func('st_unmap_slot', 'void', ['int']) as (row: number) => void
+export const stSetIds = libhost.func('st_set_ids', 'void', ['int', 'int', 'int']) as (
+  row: number,
+  pid: number,
+  tid: number,
+) => void
+export const stSetListener = libhost.func('st_set_listener', 'int', ['int']) as (fd: number) => number
+export const stBatch = libhost.func('st_batch', 'long', ['int', 'void *', 'int']) as (
+  row: number,
+  ops: Bytes,
+  count: number,
+) => number
+export const stCall = libhost.func('st_call', 'long', [
+  'int',
+  'long',
+  'long',
+  'long',
+  'long',
+  'long',
+  'long',
+  'long',
+]) as (
+  row: number,
+  nr: number,
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  e: number,
+  f: number,
+) => number
+export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
+  row: number,
+  child: number,
+  arenaFd: number,
+) => number
+export const stThread = libhost.func('st_thread', 'int', ['int', 'int', 'int']) as (
+  row: number,
+  child: number,
+  arenaFd: number,
+) => number
+export const stResume = libhost.func('st_resume', 'int', ['int']) as (row: number) => number
+export const stAwait = libhost.func('st_await', 'int', ['int']) as (row: number) => number
+export const stThreadGone = libhost.func('st_thread_gone', 'int', ['int', 'int']) as (
+  pid: number,
+  tid: number,
+) => number
+export const stInterrupt = libhost.func('st_interrupt', 'int', ['int']) as (row: number) => number
+export const stExitThread = libhost.func('st_exit_thread', 'void', ['int']) as (row: number) => void
+export const stAbandon = libhost.func('st_abandon', 'void', ['int']) as (row: number) => void
+export const stGetFpu = libhost.func('st_get_fpu', 'long', ['int', 'void *', 'ulong']) as (
+  row: number,
+  buf: Bytes,
+  len: number,
+) => number
+export const stSetFpu = libhost.func('st_set_fpu', 'long', ['int', 'void *', 'ulong']) as (
+  row: number,
+  buf: Bytes,
+  len: number,
+) => number
+export const stWait = libhost.func('st_wait', 'int', ['long', 'void *', 'int', 'void *']) as (
+  timeoutNs: number,
+  events: Bytes,
+  max: number,
+  count: Bytes,
+) => number
+
+/** The thread table after stInit. */
+export function stTable(): ArrayBuffer {
+  return koffi.view(rows(), THREAD_ROWS * THREAD_BYTES)
+}
