@@ -42,9 +42,12 @@ export function groupCpu(g: ThreadGroup): typeof groupTimes {
   groupTimes.systemNs = entry.systemNs
   if (entry.live && !g.zombie) {
     const now = readHostCpu(g.leader.thread.space.hostPid)
-    groupTimes.userNs = Math.max(0, groupTimes.userNs + now.userNs)
-    groupTimes.systemNs = Math.max(0, groupTimes.systemNs + now.systemNs)
+    groupTimes.userNs += now.userNs
+    groupTimes.systemNs += now.systemNs
   }
+  // User and system shares are estimates: a borrowed process may show less of one at the end than at the start.
+  groupTimes.userNs = Math.max(0, groupTimes.userNs)
+  groupTimes.systemNs = Math.max(0, groupTimes.systemNs)
   return groupTimes
 }
 
