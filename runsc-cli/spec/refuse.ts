@@ -20,6 +20,13 @@ export function refuseUnsupportedProcess(process: Process, at: string, warn: War
   if (process.execCPUAffinity !== undefined) warn(`${at}execCPUAffinity`, 'not applied')
 }
 
+function allowsAllDevices(rules: unknown[]): boolean {
+  return rules.some((rule) => {
+    const { allow, type, major, minor } = rule as Record<string, unknown>
+    return allow === true && (type === undefined || type === 'a') && major === undefined && minor === undefined
+  })
+}
+
 export function refuseUnsupported(config: Config, refuse: Refuse, warn: Warn): void {
   for (const os of ['solaris', 'windows', 'vm', 'zos'] as const) {
     if (config[os] !== undefined) refuse(os, 'only Linux containers are supported')
@@ -56,9 +63,14 @@ export function refuseUnsupported(config: Config, refuse: Refuse, warn: Warn): v
       warn('linux.namespaces', `no ${type} namespace asked for; the container has its own all the same`)
   }
 
-  linux.devices.forEach((device, i) => {
-    if (!OWN_DEVICES.has(device.path)) refuse(`linux.devices[${i}].path`, `host device ${device.path} is not supported`)
-  })
+  const foreign = linux.devices.filter((device) => !OWN_DEVICES.has(device.path))
+  if (foreign.length && allowsAllDevices(linux.resources?.devices ?? [])) {
+    // `docker run --privileged` lists whatever the host has; nobody asked for one of them in particular.
+    warn('linux.devices', `host devices are not supported: ${foreign.map((d) => d.path).join(' ')}`)
+  } else if (foreign[0]) {
+    const i = linux.devices.indexOf(foreign[0])
+    refuse(`linux.devices[${i}].path`, `host device ${foreign[0].path} is not supported`)
+  }
   const r = linux.resources
   if (r) {
     for (const key of ['hugepageLimits', 'network', 'rdma'] as const)
