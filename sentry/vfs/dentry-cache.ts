@@ -33,16 +33,27 @@ export function dropUnusedDentries(): void {
   limit = Math.max(LIMIT, left * 2)
 }
 
-function prune(dentry: Dentry): number {
-  const children = dentry.children
-  if (children === null) return 0
-  let left = 0
-  for (const [name, child] of children) {
-    left += prune(child)
-    if (droppable(child)) children.delete(name)
-    else left++
+/**
+ * Drops what can go below `root` and counts what is left. Leaves go before their directories, without recursion: a guest
+ * makes trees as deep as it likes.
+ */
+function prune(root: Dentry): number {
+  const order: Dentry[] = [root]
+  for (let i = 0; i < order.length; i++) {
+    const { children } = order[i]!
+    if (children !== null) for (const child of children.values()) order.push(child)
   }
-  if (children.size === 0) dentry.children = null
+  let left = 0
+  for (let i = order.length - 1; i > 0; i--) {
+    const dentry = order[i]!
+    if (!droppable(dentry)) {
+      left++
+      continue
+    }
+    const siblings = dentry.parent.children!
+    siblings.delete(dentry.name)
+    if (siblings.size === 0) dentry.parent.children = null
+  }
   return left
 }
 

@@ -182,19 +182,22 @@ export function umountAt(t: Task, target: string, flags: number): number {
   const tree = ns.mounts.filter((m) => isBelow(m, at.mount))
   if ((flags & MNT_DETACH) === 0) {
     if (tree.length > 1) return -EBUSY
-    if (inUse(at.mount, at.mount.root)) return -EBUSY
+    if (inUse(at.mount.root)) return -EBUSY
   }
   for (const m of tree.reverse()) ns.detach(m)
   for (const m of tree) {
-    if (!ns.mounts.some((other) => other.sb === m.sb) && !inUse(m, m.sb.rootDentry)) m.sb.release()
+    if (!ns.mounts.some((other) => other.sb === m.sb) && !inUse(m.sb.rootDentry)) m.sb.release()
   }
   return 0
 }
 
 /** Whether an open file, a working directory or a root lies in the tree of this dentry. */
-function inUse(mount: Mount, dentry: Dentry): boolean {
-  if (dentry.refs > 0) return true
-  if (dentry.children !== null) for (const child of dentry.children.values()) if (inUse(mount, child)) return true
+function inUse(root: Dentry): boolean {
+  const todo = [root]
+  for (let dentry = todo.pop(); dentry !== undefined; dentry = todo.pop()) {
+    if (dentry.refs > 0) return true
+    if (dentry.children !== null) for (const child of dentry.children.values()) todo.push(child)
+  }
   return false
 }
 

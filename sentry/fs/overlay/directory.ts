@@ -70,7 +70,6 @@ export class OverlayDirectory extends TmpfsDirectory {
 
   /** Pins a changed lower object under its own name. */
   keep(name: string, inode: TmpfsInode): void {
-    this.changed()
     if (!this.entries.has(name) && !this.whiteouts?.has(name)) this.place(name, inode, true)
   }
 

@@ -26,9 +26,16 @@ export class LowerOrigin implements Origin {
   }
 
   pin(inode: TmpfsInode): void {
-    if (this.pinned) return
-    this.pinned = true
-    this.home!.keep(this.name, inode)
+    let origin: LowerOrigin = this
+    let object = inode
+    // Upwards in a loop: lower trees may be deep.
+    while (!origin.pinned) {
+      origin.pinned = true
+      const home = origin.home!
+      home.keep(origin.name, object)
+      object = home
+      origin = home.origin as LowerOrigin
+    }
   }
 }
 

@@ -38,6 +38,17 @@ export class OverlaySuperBlock extends TmpfsSuperBlock {
     this.options = 'lowerdir=/,upperdir=memory'
   }
 
+  /** Directories look like those of the disk file system below. */
+  override get directorySize(): number {
+    return 4096
+  }
+  override get entrySize(): number {
+    return 0
+  }
+  override get directoryBlocks(): number {
+    return 8
+  }
+
   protected override makeRoot(): TmpfsDirectory {
     return new OverlayDirectory(this, PENDING.lower!.rootDentry, null, '')
   }

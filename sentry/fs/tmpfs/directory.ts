@@ -19,8 +19,6 @@ import { TmpfsInode } from './inode.ts'
 import { TmpfsSpecial, TmpfsSymlink } from './special.ts'
 import type { TmpfsSuperBlock } from './super-block.ts'
 
-/** What one entry adds to st_size (BOGO_DIRENT_SIZE). */
-const ENTRY_SIZE = 20
 const FIRST_POS = 2
 
 export class Entry {
@@ -48,7 +46,8 @@ export class TmpfsDirectory extends TmpfsInode {
   constructor(sb: TmpfsSuperBlock, ino: number, mode: number, uid: number, gid: number) {
     super(sb, ino, mode, uid, gid)
     this.nlink = 2
-    this.size = 2 * ENTRY_SIZE
+    this.size = sb.directorySize
+    this.blocks = sb.directoryBlocks
   }
 
   open(_t: Task, path: Path, flags: number): FileDescription | number {
@@ -65,7 +64,7 @@ export class TmpfsDirectory extends TmpfsInode {
   insert(name: string, inode: TmpfsInode): void {
     this.changed()
     this.place(name, inode, false)
-    this.size += ENTRY_SIZE
+    this.size += this.sb.entrySize
     if (inode.isDir) this.nlink++
     touchMtime(this)
   }
@@ -80,7 +79,7 @@ export class TmpfsDirectory extends TmpfsInode {
   remove(name: string, inode: TmpfsInode): void {
     this.changed()
     this.displace(name)
-    this.size = Math.max(2 * ENTRY_SIZE, this.size - ENTRY_SIZE)
+    this.size -= this.sb.entrySize
     if (inode.isDir) this.nlink--
     touchMtime(this)
   }
@@ -234,9 +233,12 @@ export class TmpfsDirectory extends TmpfsInode {
 
   /** The file system is gone: lets go of host descriptors below. */
   dispose(): void {
-    for (const { inode } of this.entries.values()) {
-      if (inode instanceof TmpfsDirectory) inode.dispose()
-      else if (inode !== null && inode.opens === 0) inode.evict()
+    const todo: TmpfsDirectory[] = [this]
+    for (let dir = todo.pop(); dir !== undefined; dir = todo.pop()) {
+      for (const { inode } of dir.entries.values()) {
+        if (inode instanceof TmpfsDirectory) todo.push(inode)
+        else if (inode !== null && inode.opens === 0) inode.evict()
+      }
     }
   }
 

@@ -2,7 +2,7 @@
  * What all in-memory inodes share: attributes kept here, extended attributes, and the link to where an overlay object came
  * from (Linux: shmem_inode_info).
  */
-import { EEXIST, ENODATA, EOPNOTSUPP } from '../../abi/errno.ts'
+import { EEXIST, ENODATA, ENOSPC, EOPNOTSUPP } from '../../abi/errno.ts'
 import {
   ATTR_ATIME,
   ATTR_GID,
@@ -19,6 +19,8 @@ import type { TmpfsSuperBlock } from './super-block.ts'
 
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
+/** What one inode may hold: about what ext4 allows, and a bound for what a guest can make us keep. */
+const XATTR_BYTES = 128 * 1024
 
 /**
  * The lower object that an overlay inode stands for. While nothing was changed the inode can be made again from it; `pin`
@@ -98,9 +100,13 @@ export abstract class TmpfsInode extends Inode {
   override setxattr(name: string, value: Uint8Array, flags: number): number {
     if (name.startsWith('system.')) return -EOPNOTSUPP
     const own = this.ownXattrs()
-    const has = own.has(name)
+    const old = own.get(name)
+    const has = old !== undefined
     if (has && (flags & XATTR_CREATE) !== 0) return -EEXIST
     if (!has && (flags & XATTR_REPLACE) !== 0) return -ENODATA
+    let bytes = name.length + value.length - (has ? name.length + old.length : 0)
+    for (const [key, held] of own) bytes += key.length + held.length
+    if (bytes > XATTR_BYTES) return -ENOSPC
     this.changed()
     own.set(name, value)
     touchCtime(this)

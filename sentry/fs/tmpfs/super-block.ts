@@ -24,6 +24,16 @@ export interface TmpfsOptions {
 export class TmpfsSuperBlock extends SuperBlock {
   override readonly type: string = 'tmpfs'
   readonly root: TmpfsDirectory
+  /** st_size of an empty directory and what an entry adds (BOGO_DIRENT_SIZE); st_blocks. Getters: the root asks early. */
+  get directorySize(): number {
+    return 40
+  }
+  get entrySize(): number {
+    return 20
+  }
+  get directoryBlocks(): number {
+    return 0
+  }
   /** In pages; 0 = no limit. */
   readonly maxPages: number
   private readonly maxInodes: number
