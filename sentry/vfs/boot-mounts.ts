@@ -5,6 +5,7 @@
  * root without an overlay) the error names the destination. Symbolic links in destinations are followed inside the
  * container's root, never outside: there is no outside in this tree.
  */
+import { totalmem } from 'node:os'
 import { ENOENT } from '../abi/errno.ts'
 import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { BootConfig, MountFlags, MountSpec } from '../control/protocol.ts'
@@ -43,7 +44,7 @@ export function buildRootNamespace(
   goferMount: (id: number) => SuperBlock,
 ): RootNamespace {
   const lower = goferMount(config.root.goferMount)
-  const sb = config.root.overlay ? new OverlaySuperBlock(lower) : lower
+  const sb = config.root.overlay ? new OverlaySuperBlock(lower, overlaySize(kernel)) : lower
   const mount = new Mount(sb, sb.rootDentry, MS_RELATIME)
   const namespace = new MountNamespace(mount)
   const root = new Path(mount, mount.root)
@@ -60,6 +61,12 @@ export function buildRootNamespace(
   // Last, so that mount points could be made.
   if (config.root.readonly) mount.flags |= MS_RDONLY
   return { namespace, root: t.fs.root }
+}
+
+/** As a tmpfs by default: half of the memory there is. The rest is for the programs. */
+function overlaySize(kernel: Kernel): number {
+  const memory = kernel.memoryLimit > 0 ? Math.min(kernel.memoryLimit, totalmem()) : totalmem()
+  return Math.floor(memory / 2)
 }
 
 function check(result: number, what: string): void {

@@ -29,7 +29,7 @@ beforeEach(() => {
   write(below, '/big', 'x'.repeat(100_000))
   symlinkAt(below, 'd/f1', AT_FDCWD, '/link')
   linkAt(below, AT_FDCWD, '/d/f5', AT_FDCWD, '/hard', false, false)
-  t = taskOn(new OverlaySuperBlock(lower))
+  t = taskOn(new OverlaySuperBlock(lower, 1 << 30))
 })
 
 /** Empties the dentry cache as memory pressure would. */

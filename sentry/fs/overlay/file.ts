@@ -5,6 +5,7 @@
  * Until then reads go to one description of the lower file, shared by all opens. A few stay open after the last close:
  * shared libraries are opened again and again, and each open costs a message to the gofer.
  */
+import { ENOSPC } from '../../abi/errno.ts'
 import { O_RDONLY } from '../../abi/fcntl.ts'
 import type { SysRet } from '../../kernel/sysret.ts'
 import type { Task } from '../../kernel/task.ts'
@@ -113,11 +114,13 @@ export class OverlayFile extends TmpfsFile {
     if (size > 0) {
       err = this.openLower(NO_TASK)
       if (err !== 0) return err
+      if (this.room(0, size) < size) return -ENOSPC
       const fd = this.lowerFile!.mmapFd(false)
       err = fd >= 0 ? this.data.copyFromHost(fd, size) : this.copyByReading(size)
     }
     if (err !== 0) return err
     this.copied = true
+    this.charge()
     this.size = this.data.size
     this.sb.lowerFiles.delete(this)
     this.closeLower()

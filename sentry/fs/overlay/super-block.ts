@@ -20,6 +20,7 @@ const OVERLAYFS_MAGIC = 0x794c7630
 const FIRST_INO = 0x2_0000_0000
 /** Idle lower descriptions kept open: enough for the libraries and tools of a busy build. */
 const IDLE_LOWER_FILES = 256
+const PAGE = 4096
 
 export class OverlaySuperBlock extends TmpfsSuperBlock {
   override readonly type = 'overlay'
@@ -30,9 +31,10 @@ export class OverlaySuperBlock extends TmpfsSuperBlock {
   readonly lowerFiles = new Set<OverlayFile>()
   private nextIno = FIRST_INO
 
-  constructor(lower: SuperBlock) {
+  /** `size`: bytes of file data that changes may take; they are the host's memory. */
+  constructor(lower: SuperBlock, size: number) {
     PENDING.lower = lower
-    super({ size: 0, inodes: 0, mode: 0o755, uid: 0, gid: 0 })
+    super({ size, inodes: 0, mode: 0o755, uid: 0, gid: 0 })
     this.lowerMount = new Mount(lower, lower.rootDentry, MS_RDONLY)
     this.source = 'overlay'
     this.options = 'lowerdir=/,upperdir=memory'
@@ -75,6 +77,10 @@ export class OverlaySuperBlock extends TmpfsSuperBlock {
   override statfs(out: StatFs): number {
     const err = this.lowerMount.sb.statfs(out)
     out.type = OVERLAYFS_MAGIC
+    const unit = out.frsize === 0 ? out.bsize : out.frsize
+    const free = Math.floor((Math.max(0, this.maxPages - this.usedPages) * PAGE) / unit)
+    out.bfree = Math.min(out.bfree, free)
+    out.bavail = Math.min(out.bavail, free)
     return err
   }
 }

@@ -64,17 +64,29 @@ export class TmpfsFile extends TmpfsInode {
       max = this.room(pos, max)
       if (max === 0) return -ENOSPC
     }
+    const before = this.data.size
     const n = this.data.write(iter, pos, max)
     if (n > 0) {
       this.size = this.data.size
       touchMtime(this)
-      if (limited) this.charge()
+      if (limited) this.chargeWrite(before, pos)
     }
     return n
   }
 
+  /** As {@link charge}; a file without holes that grew at its end needs no question to the host. */
+  private chargeWrite(before: number, pos: number): void {
+    if (pos > before || this.charged !== Math.ceil(before / PAGE)) {
+      this.charge()
+      return
+    }
+    const pages = Math.ceil(this.size / PAGE)
+    this.sb.usedPages += pages - this.charged
+    this.charged = pages
+  }
+
   /** How many of `len` bytes at `pos` the file system has room for. */
-  private room(pos: number, len: number): number {
+  protected room(pos: number, len: number): number {
     const { sb } = this
     const first = Math.floor(pos / PAGE)
     const last = Math.floor((pos + len - 1) / PAGE)
@@ -89,7 +101,7 @@ export class TmpfsFile extends TmpfsInode {
     return len
   }
 
-  private charge(): void {
+  protected charge(): void {
     const pages = this.data.pages()
     this.sb.usedPages += pages - this.charged
     this.charged = pages
