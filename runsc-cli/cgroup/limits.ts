@@ -15,8 +15,8 @@ export interface CgroupWrite {
   field: string
 }
 
-/** Two Node processes and the stub processes' page tables. Measured: 110 MB resident; the rest is room for their heaps. */
-export const OWN_MEMORY = 256 * 1024 * 1024
+/** Two Node processes (40 MB resident when idle) with room for their heaps to grow, and the stubs' page tables. */
+export const OWN_MEMORY = 128 * 1024 * 1024
 /** Threads of two Node processes (11 each), the zygote and stubs that are being reaped. */
 export const OWN_TASKS = 64
 
