@@ -2,9 +2,8 @@
  * Limits and usage: getrlimit, setrlimit, prlimit64, getrusage, times.
  */
 import { EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
-import { groupCpu, taskCpu } from '../sentry/kernel/cpu-times.ts'
+import { childrenUsage, groupCpu, groupUsage, taskCpu, type Usage } from '../sentry/kernel/cpu-times.ts'
 import { CAP_SYS_RESOURCE } from '../sentry/kernel/credentials.ts'
-import { readHostPages } from '../sentry/kernel/host-proc.ts'
 import { watchCpuLimit } from '../sentry/kernel/itimer.ts'
 import { RLIM_NLIMITS, RLIMIT_CPU, RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
@@ -123,6 +122,12 @@ function putTimeval(at: number, ns: number): void {
   putWord(RUSAGE, at + 8, Math.floor((ns % 1e9) / 1000))
 }
 
+function putUsage(usage: Usage): void {
+  putWord(RUSAGE, 32, usage.maxRssKb)
+  putWord(RUSAGE, 64, usage.minorFaults)
+  putWord(RUSAGE, 72, usage.majorFaults)
+}
+
 /** getrusage(2). */
 export function sysGetrusage(t: Task): SysRet {
   const who = t.argI32(0)
@@ -130,11 +135,12 @@ export function sysGetrusage(t: Task): SysRet {
   if (who === RUSAGE_CHILDREN) {
     putTimeval(0, t.group.childUserNs)
     putTimeval(16, t.group.childSystemNs)
+    putUsage(childrenUsage(t.group))
   } else if (who === RUSAGE_SELF || who === RUSAGE_THREAD) {
     const times = who === RUSAGE_SELF ? groupCpu(t.group) : taskCpu(t)
     putTimeval(0, times.userNs)
     putTimeval(16, times.systemNs)
-    putWord(RUSAGE, 32, readHostPages(t.thread.space.hostPid).resident * 4)
+    putUsage(groupUsage(t.group))
   } else {
     return -EINVAL
   }

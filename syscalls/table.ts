@@ -233,7 +233,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(95, 'umask', sysUmask, 'mode mask'),
   full(96, 'gettimeofday', sysGettimeofday, 'ptr tv, ptr tz'),
   full(97, 'getrlimit', sysGetrlimit, 'rlimit_resource resource, rlimit_out rlim'),
-  partial(98, 'getrusage', sysGetrusage, 'rusage_who who, ptr ru', 'faults, switches and block counts are zero'),
+  partial(98, 'getrusage', sysGetrusage, 'rusage_who who, ptr ru', 'context switches and block counts are zero'),
   full(99, 'sysinfo', sysSysinfo, 'ptr info'),
   full(100, 'times', sysTimes, 'ptr tbuf'),
   none(101, 'ptrace', 'int request, int pid, ptr addr, u64 data', 'EPERM: guests cannot trace yet', sysPtrace),

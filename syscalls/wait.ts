@@ -121,5 +121,8 @@ function putTime(at: number, ns: number): void {
 function writeUsage(t: Task, addr: number): number {
   putTime(0, waited.userNs)
   putTime(16, waited.systemNs)
+  USAGE.writeUInt32LE(waited.maxRssKb, 32)
+  USAGE.writeUInt32LE(waited.minorFaults, 64)
+  USAGE.writeUInt32LE(waited.majorFaults, 72)
   return t.writeBytes(addr, USAGE)
 }

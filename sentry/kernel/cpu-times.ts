@@ -1,11 +1,11 @@
 /**
- * CPU time of thread groups (Linux: thread_group_cputime).
+ * CPU time, memory high-water mark and page faults of thread groups (Linux: thread_group_cputime, getrusage).
  *
  * Guest code runs in stub processes of the host, so the host's accounting is the guest's. A group's time is that of its
  * address space's process plus what it used in address spaces that it left (execve). A vfork child runs in its parent's
  * process: what passes until it leaves is the child's, not the parent's.
  */
-import { hostPidFile, readHostCpu } from './host-proc.ts'
+import { hostPidFile, readHostCpu, readHostUsage } from './host-proc.ts'
 import type { Task } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -19,6 +19,22 @@ interface Ledger {
   lender: ThreadGroup | null
   lentUserNs: number
   lentSystemNs: number
+  /** Of itself, and of its waited-for children. */
+  usage: Usage
+  childUsage: Usage
+}
+
+export interface Usage {
+  maxRssKb: number
+  minorFaults: number
+  majorFaults: number
+}
+const noUsage = (): Usage => ({ maxRssKb: 0, minorFaults: 0, majorFaults: 0 })
+
+function addUsage(to: Usage, from: Usage): void {
+  to.maxRssKb = Math.max(to.maxRssKb, from.maxRssKb)
+  to.minorFaults += from.minorFaults
+  to.majorFaults += from.majorFaults
 }
 
 const ledgers = new WeakMap<ThreadGroup, Ledger>()
@@ -26,7 +42,16 @@ const ledgers = new WeakMap<ThreadGroup, Ledger>()
 function ledger(g: ThreadGroup): Ledger {
   let entry = ledgers.get(g)
   if (entry === undefined) {
-    entry = { userNs: 0, systemNs: 0, live: true, lender: null, lentUserNs: 0, lentSystemNs: 0 }
+    entry = {
+      userNs: 0,
+      systemNs: 0,
+      live: true,
+      lender: null,
+      lentUserNs: 0,
+      lentSystemNs: 0,
+      usage: noUsage(),
+      childUsage: noUsage(),
+    }
     ledgers.set(g, entry)
   }
   return entry
@@ -69,6 +94,7 @@ export function cpuLeave(g: ThreadGroup, last: boolean): void {
   const now = readHostCpu(g.leader.thread.space.hostPid)
   entry.userNs += now.userNs
   entry.systemNs += now.systemNs
+  if (entry.lender === null) addUsage(entry.usage, readHostUsage(g.leader.thread.space.hostPid))
   if (last) entry.live = false
   if (entry.lender !== null) {
     const lender = ledger(entry.lender)
@@ -88,4 +114,23 @@ export function taskCpu(t: Task): { userNs: number; systemNs: number } {
   const system = Number(field[12]) || 0
   const systemNs = user + system === 0 ? 0 : Math.floor((total * system) / (user + system))
   return { userNs: total - systemNs, systemNs }
+}
+
+/** The rest of rusage(2) of a group, ended threads and left address spaces included. */
+export function groupUsage(g: ThreadGroup): Usage {
+  const entry = ledger(g)
+  const sum = noUsage()
+  addUsage(sum, entry.usage)
+  if (entry.live && !g.zombie) addUsage(sum, readHostUsage(g.leader.thread.space.hostPid))
+  return sum
+}
+/** The same of its waited-for children and theirs. */
+export const childrenUsage = (g: ThreadGroup): Usage => ledger(g).childUsage
+
+/** `parent` waited for `child`. */
+export function adoptUsage(parent: ThreadGroup, child: ThreadGroup): void {
+  const to = ledger(parent).childUsage
+  const from = ledger(child)
+  addUsage(to, from.usage)
+  addUsage(to, from.childUsage)
 }

@@ -184,3 +184,14 @@ export function readHostPages(hostPid: number): typeof hostPages {
   hostPages.shared = Number(field[2] ?? 0) || 0
   return hostPages
 }
+
+/** Page faults and resident size of a stub process; the result stays until the next call. */
+export const hostUsage = { maxRssKb: 0, minorFaults: 0, majorFaults: 0 }
+export function readHostUsage(hostPid: number): typeof hostUsage {
+  const stat = hostPidFile(hostPid, 'stat')
+  const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  hostUsage.minorFaults = Number(field[7]) || 0
+  hostUsage.majorFaults = Number(field[9]) || 0
+  hostUsage.maxRssKb = (Number(field[21]) || 0) * (PAGE / 1024)
+  return hostUsage
+}

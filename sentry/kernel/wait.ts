@@ -3,7 +3,7 @@
  */
 import { ECHILD } from '../abi/errno.ts'
 import { CLD_CONTINUED, CLD_STOPPED, SIGCHLD, SIGCONT } from '../abi/signal.ts'
-import { groupCpu } from './cpu-times.ts'
+import { adoptUsage, childrenUsage, groupCpu, groupUsage } from './cpu-times.ts'
 import type { ProcessGroup } from './process-group.ts'
 import { exitInfo, reap } from './process-tree.ts'
 import { makeInfo } from './siginfo.ts'
@@ -39,6 +39,9 @@ export const waited = {
   value: 0,
   userNs: 0,
   systemNs: 0,
+  maxRssKb: 0,
+  minorFaults: 0,
+  majorFaults: 0,
 }
 const INFO = makeInfo(SIGCHLD, 0)
 
@@ -76,6 +79,11 @@ function report(child: ThreadGroup, code: number, value: number, status: number)
   const cpu = groupCpu(child)
   waited.userNs = cpu.userNs + child.childUserNs
   waited.systemNs = cpu.systemNs + child.childSystemNs
+  const usage = groupUsage(child)
+  const below = childrenUsage(child)
+  waited.maxRssKb = Math.max(usage.maxRssKb, below.maxRssKb)
+  waited.minorFaults = usage.minorFaults + below.minorFaults
+  waited.majorFaults = usage.majorFaults + below.majorFaults
   waited.pid = child.pid
   waited.uid = child.leader.creds.uid
   waited.code = code
@@ -89,5 +97,6 @@ function takeZombie(t: Task, child: ThreadGroup, keep: boolean): void {
   if (keep) return
   t.group.childUserNs += waited.userNs
   t.group.childSystemNs += waited.systemNs
+  adoptUsage(t.group, child)
   reap(t.kernel, child)
 }

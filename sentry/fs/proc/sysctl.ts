@@ -6,7 +6,7 @@
  */
 
 import { getrandom } from '../../../native/host.ts'
-import { EINVAL, EIO, EPERM } from '../../abi/errno.ts'
+import { EACCES, EINVAL, EIO, EPERM } from '../../abi/errno.ts'
 import { CAP_SYS_ADMIN } from '../../kernel/credentials.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import type { Task } from '../../kernel/task.ts'
@@ -149,11 +149,6 @@ export function setSysctl(kernel: Kernel, name: string, value: string): number {
   return sysctl === undefined ? -EINVAL : sysctl.set(kernel, value.trim(), null)
 }
 
-/** The current value of a sysctl by its path, or undefined. */
-export function getSysctl(kernel: Kernel, path: string): string | undefined {
-  return allSysctls().get(path)?.get(kernel)
-}
-
 class SysctlFile extends PseudoFile {
   private readonly sysctl: Sysctl
 
@@ -169,6 +164,11 @@ class SysctlFile extends PseudoFile {
     const end = text.search(/[\n\0]/)
     const err = this.sysctl.set(t.kernel, end < 0 ? text : text.slice(0, end), t)
     return err < 0 ? err : text.length
+  }
+  /** sysctl_perm: the owner's bits count for uid 0, and no capability overrides them. */
+  override permission(t: Task, mask: number): number {
+    const bits = t.creds.euid === 0 ? this.mode >> 6 : t.creds.egid === 0 ? this.mode >> 3 : this.mode
+    return (mask & ~bits & 7) !== 0 ? -EACCES : 0
   }
   override setattr(attr: SetAttr): number {
     // Truncation means nothing; the rest is not for changing.

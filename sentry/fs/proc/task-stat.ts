@@ -3,10 +3,11 @@
  * and proc_pid_status; field order and spelling are ABI).
  */
 import { uptimeNs } from '../../kernel/clock.ts'
-import { groupCpu, taskCpu } from '../../kernel/cpu-times.ts'
+import { childrenUsage, groupCpu, groupUsage, taskCpu } from '../../kernel/cpu-times.ts'
 import type { CapSet } from '../../kernel/credentials.ts'
 import { hostCpuMask, hostCpus, hostPidFile, readHostPages } from '../../kernel/host-proc.ts'
 import { RLIMIT_RSS, RLIMIT_SIGPENDING } from '../../kernel/limits.ts'
+import { queuedSignals } from '../../kernel/signal.ts'
 import { NSIG, SIG_DFL, SIG_IGN } from '../../kernel/signal-state.ts'
 import { SigSet } from '../../kernel/sigset.ts'
 import { BLOCKED, DEAD, RUNNING, STOPPED, type Task } from '../../kernel/task.ts'
@@ -84,6 +85,8 @@ export function renderStat(s: Subject, reader: Task): string {
   const permitted = s.check(reader) === 0
   const tty = g.pgrp.session.tty
   const cpu = s.whole ? groupCpu(g) : taskCpu(t)
+  const usage = groupUsage(g)
+  const below = childrenUsage(g)
   const utime = ticks(cpu.userNs)
   const stime = ticks(cpu.systemNs)
   const { ignored, caught } = ignoredAndCaught(s)
@@ -97,7 +100,8 @@ export function renderStat(s: Subject, reader: Task): string {
   const wchan = permitted && (!s.whole || threads < 2) && letter !== 'R' ? 1 : 0
   const fields: (number | string)[] = [
     ...[letter, g.parent?.pid ?? 0, g.pgrp.pgid, g.pgrp.session.sid],
-    ...[tty?.deviceNumber ?? 0, tty === null ? -1 : (tty.foreground?.pgid ?? -1), flags, 0, 0, 0, 0],
+    ...[tty?.deviceNumber ?? 0, tty === null ? -1 : (tty.foreground?.pgid ?? -1), flags],
+    ...[usage.minorFaults, below.minorFaults, usage.majorFaults, below.majorFaults],
     ...[utime, stime, ticks(g.childUserNs), ticks(g.childSystemNs), t.sched.statPriority, t.sched.nice, threads, 0],
     ...[ticks(started), size, rss, u64(g.limits.soft[RLIMIT_RSS]!), code[0]!, code[1]!],
     ...[permitted && mm !== null ? mm.stackStart : 0, 0, 0],
@@ -176,7 +180,6 @@ export function renderStatus(s: Subject, reader: Task): string {
   const c = t.creds
   const mm = s.mm
   const { ignored, caught } = ignoredAndCaught(s)
-  const queued = t.signals.pending.queue.length + g.signals.pending.queue.length
   const cpus = cpuMaskText(t.sched.affinity ?? hostCpuMask(), hostCpus())
   const umask = s.running
     ? `Umask:\t${t.fs.umask === 0 ? '0000' : `0${t.fs.umask.toString(8).padStart(3, '0')}`}\n`
@@ -190,7 +193,7 @@ export function renderStatus(s: Subject, reader: Task): string {
     `FDSize:\t${fdSize(s)}\nGroups:\t${c.groups.join(' ')} \n` +
     `NStgid:\t${g.pid}\nNSpid:\t${s.id}\nNSpgid:\t${g.pgrp.pgid}\nNSsid:\t${g.pgrp.session.sid}\nKthread:\t0\n` +
     (mm === null ? '' : memoryLines(mm)) +
-    `Threads:\t${Math.max(1, g.tasks.length)}\nSigQ:\t${queued}/${u64(g.limits.soft[RLIMIT_SIGPENDING]!)}\n` +
+    `Threads:\t${Math.max(1, g.tasks.length)}\nSigQ:\t${queuedSignals(c.uid)}/${u64(g.limits.soft[RLIMIT_SIGPENDING]!)}\n` +
     sigLine('SigPnd', t.signals.pending.set) +
     sigLine('ShdPnd', g.signals.pending.set) +
     sigLine('SigBlk', t.signals.blocked) +
