@@ -1,10 +1,10 @@
 /**
- * sched(7), nice values and I/O priorities. The host schedules; these calls check, remember and read back
- * (sentry/kernel/sched.ts).
+ * sched(7), nice values and I/O priorities. The host schedules: CPU masks are passed on to it, the rest is
+ * checked, remembered and read back (sentry/kernel/sched.ts).
  */
 import { E2BIG, EACCES, EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
 import { CAP_SYS_ADMIN, CAP_SYS_NICE, type Credentials } from '../sentry/kernel/credentials.ts'
-import { hostCpuMask } from '../sentry/kernel/host-proc.ts'
+import { hostCpuMask, pinHostThread } from '../sentry/kernel/host-proc.ts'
 import { RLIMIT_NICE, RLIMIT_RTPRIO } from '../sentry/kernel/limits.ts'
 import {
   isRealtime,
@@ -206,6 +206,8 @@ export function sysSchedSetaffinity(t: Task): SysRet {
   for (let i = 0; i < mask.length; i++) any |= mask[i]! &= allowed[i]!
   if (any === 0) return -EINVAL
   target.sched.affinity = mask
+  // The host schedules guest threads; where it does not let us pin one, the mask is only remembered.
+  pinHostThread(target.thread.hostTid, mask)
   return 0
 }
 

@@ -338,7 +338,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(200, 'tkill', sysTkill, 'int pid, signal sig'),
   full(201, 'time', sysTime, 'ptr tloc'),
   full(202, 'futex', sysFutex, 'ptr uaddr, futex_op op, u32 val, ptr utime, ptr uaddr2, u32 val3'),
-  partial(203, 'sched_setaffinity', sysSchedSetaffinity, 'int pid, u32 len, ptr user_mask_ptr', 'remembered; the host schedules'),
+  full(203, 'sched_setaffinity', sysSchedSetaffinity, 'int pid, u32 len, ptr user_mask_ptr'),
   full(204, 'sched_getaffinity', sysSchedGetaffinity, 'int pid, u32 len, ptr user_mask_ptr'),
   none(205, 'set_thread_area', ''),
   none(206, 'io_setup', 'u32 nr_reqs, ptr ctx'),

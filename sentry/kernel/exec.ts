@@ -21,6 +21,7 @@ import type { Path } from '../vfs/path.ts'
 import { LOOKUP_FOLLOW, walkAt } from '../vfs/path-walk.ts'
 import { type ExecCredentials, execCredentials } from './exec-credentials.ts'
 import { dethread, execReleaseMm } from './exit.ts'
+import { pinHostThread } from './host-proc.ts'
 import { RLIMIT_STACK } from './limits.ts'
 import { execSignals } from './signal-inherit.ts'
 import { NO_RESULT, type SysRet } from './sysret.ts'
@@ -269,6 +270,7 @@ function commit(t: Task, mm: MemoryManager, thread: GuestThread, filename: strin
   const oldMm = t.mm
   oldThread.owner = null
   t.thread = thread
+  if (t.sched.affinity !== null) pinHostThread(thread.hostTid, t.sched.affinity)
   t.regs = thread.regs
   thread.owner = t
   t.mm = mm

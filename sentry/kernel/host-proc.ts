@@ -12,6 +12,7 @@ const O_CLOEXEC = 0o2000000
 const O_PATH = 0o10000000
 const O_DIRECTORY = 0o200000
 const AT_FDCWD = -100
+const SYS_SCHED_SETAFFINITY = 203
 const SYS_SCHED_GETAFFINITY = 204
 const PAGE = 4096
 
@@ -93,6 +94,10 @@ export function hostCpus(): number {
 export function hostCpuMask(): Buffer {
   openHostProc()
   return cpuMask
+}
+/** Lets one of our host threads run on the CPUs of `mask` only, where the host allows it. */
+export function pinHostThread(hostTid: number, mask: Uint8Array): void {
+  raw.LLP(SYS_SCHED_SETAFFINITY, hostTid, mask.length, mask, 0, 0, 0)
 }
 export function hostMeminfo(): string {
   openHostProc()
