@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -65,7 +64,8 @@ struct thread {
 static struct thread *threads;
 static uint8_t *slots;
 static struct stub_control *control;
-static int control_fd = -1, wake_fd = -1, epfd = -1, sigfd = -1, listener = -1;
+static int wake_pipe[2] = { -1, -1 };
+static int control_fd = -1, epfd = -1, sigfd = -1, listener = -1;
 /* Rows whose threads run guest code. */
 static int running[THREADS], running_count;
 /* Set when SIGCHLD was seen: some process ended. */
@@ -74,8 +74,13 @@ static int children_changed;
 static int ended[THREADS], ended_count;
 /* No row from here on was ever used. */
 static int high;
-/* How long the sentry spins before it sleeps, in cycles; adapts between 0 and spin_max. */
-static uint64_t spin_now, spin_max, cycles_per_us;
+/* How long the sentry spins before it sleeps, in cycles; adapts between 0 and spin_max, which is spin_limit on an idle machine. */
+static uint64_t spin_now, spin_max, spin_limit, cycles_per_us;
+/* Where the kernel says how long this thread was ready to run and did not: the measure of a busy machine. */
+static int schedstat_fd = -1;
+/* Both sides' budget when other work wants the CPUs: a spinning thread then only keeps its partner from running. */
+#define BUSY_SPIN_US 2
+#define LOAD_CHECK_US 5000
 
 static struct stub_slot *slot_of(int i)
 {
@@ -102,13 +107,43 @@ static void measure_tsc(void)
 	cycles_per_us = (t1 - t0) * 1000 / ns;
 }
 
+static void set_spin(uint64_t budget)
+{
+	spin_max = budget;
+	spin_now = budget;
+	control->spin = budget;
+}
+
+/* Did this thread wait for a CPU for more than a tenth of the time since the last check? */
+static void check_load(void)
+{
+	static uint64_t last_check, last_delay;
+	uint64_t now = __rdtsc(), delay, wanted;
+	char text[128], *end;
+	ssize_t n;
+
+	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
+		return;
+	n = pread(schedstat_fd, text, sizeof(text) - 1, 0);
+	if (n <= 0)
+		return;
+	text[n] = 0;
+	strtoull(text, &end, 10);
+	delay = strtoull(end, NULL, 10);
+	wanted = (delay - last_delay) * 10 > (now - last_check) * 1000 / cycles_per_us ? BUSY_SPIN_US * cycles_per_us : spin_limit;
+	last_check = now;
+	last_delay = delay;
+	if (wanted != spin_max)
+		set_spin(wanted);
+}
+
 /*
  * Takes over epoll and signalfd of the ptrace driver, which sets up the zygote. `spin_us` 0: never spin (one CPU).
  * Returns 0 or -errno.
  */
 int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = UINT32_MAX - 2 };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u32 = UINT32_MAX - 2 };
 	struct stub_control *map;
 
 	epfd = epoll_fd;
@@ -129,11 +164,11 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 	/* Guests get the page read-only: no later mapping of this file can be writable. */
 	if (fcntl(control_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
 		return -errno;
-	spin_max = spin_us * cycles_per_us;
-	spin_now = spin_max;
-	control->spin = spin_max;
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (wake_fd < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, wake_fd, &ev) < 0)
+	spin_limit = spin_us * cycles_per_us;
+	set_spin(spin_limit);
+	schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	/* A pipe, not an eventfd: the kernel wakes a pipe's reader on the writer's CPU, which is about to go to sleep. */
+	if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, wake_pipe[0], &ev) < 0)
 		return -errno;
 	return 0;
 }
@@ -145,7 +180,7 @@ int st_control_fd(void)
 
 int st_wake_fd(void)
 {
-	return wake_fd;
+	return wake_pipe[1];
 }
 
 /* An arena for a new address space: a sparse memory file. Returns its descriptor. */
@@ -264,10 +299,10 @@ static void drain_sigfd(void)
 
 static void drain_wake_fd(void)
 {
-	uint64_t count;
+	char bytes[4096];
 
-	if (read(wake_fd, &count, sizeof(count)) < 0)
-		return;
+	while (read(wake_pipe[0], bytes, sizeof(bytes)) == sizeof(bytes))
+		;
 }
 
 /* ---- notifications: clones and file mappings, checked against what was ordered ------------------------------------ */
@@ -383,7 +418,7 @@ static int await(int i, struct order *order)
 		}
 		__atomic_store_n(&control->sleeping, 1, __ATOMIC_SEQ_CST);
 		if (!is_stopped(i)) {
-			struct pollfd fds[3] = { { wake_fd, POLLIN, 0 }, { sigfd, POLLIN, 0 }, { listener, POLLIN, 0 } };
+			struct pollfd fds[3] = { { wake_pipe[0], POLLIN, 0 }, { sigfd, POLLIN, 0 }, { listener, POLLIN, 0 } };
 
 			poll(fds, 3, -1);
 			if (fds[0].revents & POLLIN)
@@ -779,6 +814,7 @@ int st_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 		*nevents = n > 0 ? sort_events(evs, n) : 0;
 		return i >= 0 ? i : scan();
 	}
+	check_load();
 	if (running_count > 0 && spin_now > 0) {
 		uint64_t budget = spin_now;
 
