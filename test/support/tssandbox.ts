@@ -49,7 +49,9 @@ export class Workspace {
   private bundles = 0
 
   constructor(...globals: string[]) {
-    this.globals = globals
+    // TSSANDBOX_TEST_PLATFORM=systrap runs every test on that platform.
+    const platform = process.env['TSSANDBOX_TEST_PLATFORM']
+    this.globals = platform ? ['--platform', platform, ...globals] : globals
   }
 
   argv(...args: string[]): string[] {
