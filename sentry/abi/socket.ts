@@ -53,6 +53,7 @@ export const SOL_TCP = 6
 export const SOL_UDP = 17
 export const SOL_IPV6 = 41
 export const SOL_ICMPV6 = 58
+export const SOL_UDPLITE = 136
 export const SOL_RAW = 255
 export const SOL_NETLINK = 270
 

@@ -15,6 +15,7 @@ const IPPROTO_ICMP = 1
 const IPPROTO_TCP = 6
 const IPPROTO_UDP = 17
 const IPPROTO_ICMPV6 = 58
+const IPPROTO_UDPLITE = 136
 const IPPROTO_MAX = 263
 
 /** The protocol that a type stands for, or −errno. */
@@ -25,6 +26,7 @@ function resolve(type: number, protocol: number): number {
       return protocol === 0 || protocol === IPPROTO_TCP ? IPPROTO_TCP : -EPROTONOSUPPORT
     case SOCK_DGRAM:
       if (protocol === 0 || protocol === IPPROTO_UDP) return IPPROTO_UDP
+      if (protocol === IPPROTO_UDPLITE) return protocol
       return protocol === IPPROTO_ICMP || protocol === IPPROTO_ICMPV6 ? protocol : -EPROTONOSUPPORT
     case SOCK_RAW:
       return protocol === 0 ? -EPROTONOSUPPORT : protocol
@@ -41,7 +43,8 @@ export function inetFamily(family: number): SocketFamily {
       if (type === SOCK_RAW && !t.creds.capable(CAP_NET_RAW)) return -EPERM
       if (network.mode === 'host') return HostSocket.create(t, family, type, proto, nonblock)
       if (type === SOCK_STREAM) return new TcpSocket(family, proto, nonblock, t.creds.euid)
-      if (type === SOCK_DGRAM && proto === IPPROTO_UDP) return new UdpSocket(family, proto, nonblock, t.creds.euid)
+      if (type === SOCK_DGRAM && (proto === IPPROTO_UDP || proto === IPPROTO_UDPLITE))
+        return new UdpSocket(family, proto, nonblock, t.creds.euid)
       // net.ipv4.ping_group_range is empty, and there is nobody to ping but ourselves.
       return type === SOCK_DGRAM ? -EACCES : -ESOCKTNOSUPPORT
     },

@@ -18,6 +18,7 @@ import {
   SOL_IPV6,
   SOL_TCP,
   SOL_UDP,
+  SOL_UDPLITE,
   TCP_CLOSE,
 } from '../../abi/socket.ts'
 import type { SysRet } from '../../kernel/sysret.ts'
@@ -54,7 +55,7 @@ export abstract class LoopbackSocket extends Socket {
   shut = 0
   readonly uid: number
   readonly options = new InetOptions()
-  private readonly table: PortTable
+  protected readonly table: PortTable
   /** Bound by the guest: stays bound when a connection ends. */
   protected userBound = false
 
@@ -143,7 +144,11 @@ export abstract class LoopbackSocket extends Socket {
       return this.options.setIpv6(name, val, len)
     }
     if (level === SOL_TCP && this.type === SOCK_STREAM) return this.options.setTcp(name, val, len)
-    if (level === SOL_UDP && this.type !== SOCK_STREAM) return len < 4 ? -EINVAL : 0
+    if (this.type !== SOCK_STREAM && (level === SOL_UDP || level === SOL_UDPLITE)) {
+      if (len < 4) return -EINVAL
+      this.setFlag(0x2000 + name, val.readInt32LE(0))
+      return 0
+    }
     return -ENOPROTOOPT
   }
 
@@ -158,8 +163,8 @@ export abstract class LoopbackSocket extends Socket {
       return this.options.getIpv6(name, out)
     }
     if (level === SOL_TCP && this.type === SOCK_STREAM) return this.options.getTcp(name, out)
-    if (level === SOL_UDP && this.type !== SOCK_STREAM) {
-      out.writeInt32LE(0, 0)
+    if (this.type !== SOCK_STREAM && (level === SOL_UDP || level === SOL_UDPLITE)) {
+      out.writeInt32LE(this.flag(0x2000 + name), 0)
       return 4
     }
     return -ENOPROTOOPT

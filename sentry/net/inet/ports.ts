@@ -127,3 +127,4 @@ export class PortTable {
 
 export const TCP_PORTS = new PortTable(true)
 export const UDP_PORTS = new PortTable(false)
+export const UDPLITE_PORTS = new PortTable(false)

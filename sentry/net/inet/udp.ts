@@ -27,8 +27,13 @@ import {
   IP_RECVTTL,
   IP_TOS,
   IP_TTL,
+  IPV6_HOPLIMIT,
   IPV6_PKTINFO,
+  IPV6_RECVHOPLIMIT,
   IPV6_RECVPKTINFO,
+  IPV6_RECVTCLASS,
+  IPV6_TCLASS,
+  IPV6_UNICAST_HOPS,
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSG_OOB,
@@ -42,6 +47,7 @@ import {
   SOCK_DGRAM,
   SOL_IP,
   SOL_IPV6,
+  SOL_UDPLITE,
   TCP_CLOSE,
   TCP_ESTABLISHED,
 } from '../../abi/socket.ts'
@@ -60,7 +66,7 @@ import {
 import type { Message } from '../message.ts'
 import { type Endpoint, isV6, readEndpoint, writeEndpoint, writeV6 } from './endpoint.ts'
 import { EP, LoopbackSocket } from './loopback-socket.ts'
-import { UDP_PORTS } from './ports.ts'
+import { UDP_PORTS, UDPLITE_PORTS } from './ports.ts'
 
 const READABLE = EPOLLIN | EPOLLRDNORM
 const ALL = READABLE | EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLRDHUP | EPOLLHUP | EPOLLERR
@@ -69,6 +75,32 @@ const UDP_MAX = 65507
 const OVERHEAD = 768
 const PKTINFO = Buffer.alloc(20)
 const INT = Buffer.alloc(4)
+
+/** Attributes of the packet being sent. */
+const CONTROL = { ttl: 0, tos: 0 }
+
+/** Ancillary data of a send: what it says replaces the socket's options in {@link CONTROL}. 0 or −EINVAL. */
+function readControl(msg: Message): number {
+  const c = msg.control
+  for (let at = 0; at + 16 <= msg.controlLen; ) {
+    const len = c.readUInt32LE(at)
+    if (len < 16 || len > msg.controlLen - at) return -EINVAL
+    const level = c.readInt32LE(at + 8)
+    const type = c.readInt32LE(at + 12)
+    const value = len >= 20 ? c.readInt32LE(at + 16) : len > 16 ? c[at + 16]! : -1
+    if (level === SOL_IP || level === SOL_IPV6) {
+      const hops = level === SOL_IP ? type === IP_TTL : type === IPV6_HOPLIMIT
+      const tos = level === SOL_IP ? type === IP_TOS : type === IPV6_TCLASS
+      const info = level === SOL_IP ? type === IP_PKTINFO : type === IPV6_PKTINFO
+      if (!hops && !tos && !info) return -EINVAL
+      if (!info && (value < -1 || value > 255)) return -EINVAL
+      if (hops && value >= 0) CONTROL.ttl = value
+      if (tos && value >= 0) CONTROL.tos = value
+    }
+    at += (len + 7) & ~7
+  }
+  return 0
+}
 
 class Datagram {
   readonly data: Buffer
@@ -93,7 +125,7 @@ export class UdpSocket extends LoopbackSocket {
   drops = 0
 
   constructor(family: number, protocol: number, nonblock: boolean, uid: number) {
-    super(family, SOCK_DGRAM, protocol, nonblock, uid, UDP_PORTS)
+    super(family, SOCK_DGRAM, protocol, nonblock, uid, protocol === SOL_UDPLITE ? UDPLITE_PORTS : UDP_PORTS)
   }
 
   get rxQueue(): number {
@@ -175,10 +207,13 @@ export class UdpSocket extends LoopbackSocket {
     if (len > (isV6(dest) ? UDP_MAX + 20 : UDP_MAX)) return -EMSGSIZE
     const bound = this.autobind(t, this.anyAddr)
     if (bound !== 0) return bound
+    this.defaults(isV6(dest))
+    const bad = readControl(msg)
+    if (bad !== 0) return bad
     const data = Buffer.allocUnsafe(len)
     if (iter.copyFrom(data, 0, len) < len) return -EFAULT
     const source = this.localAddr === this.anyAddr ? this.sourceFor(dest) : this.localAddr
-    const to = UDP_PORTS.find(dest, port, source, this.localPort, false)
+    const to = this.table.find(dest, port, source, this.localPort, false)
     if (to instanceof UdpSocket) {
       const ttl = this.options.get(SOL_IP, IP_TTL)
       to.deliver(
@@ -189,6 +224,11 @@ export class UdpSocket extends LoopbackSocket {
       this.waitQueue.wake(ALL)
     }
     return len
+  }
+
+  private defaults(v6: boolean): void {
+    CONTROL.ttl = v6 ? this.options.get(SOL_IPV6, IPV6_UNICAST_HOPS) : this.options.get(SOL_IP, IP_TTL)
+    CONTROL.tos = v6 ? this.options.get(SOL_IPV6, IPV6_TCLASS) : this.options.get(SOL_IP, IP_TOS)
   }
 
   private deliver(d: Datagram): void {
@@ -222,7 +262,7 @@ export class UdpSocket extends LoopbackSocket {
     if (want < d.data.length) msg.outFlags |= MSG_TRUNC
     if (msg.iter!.copyTo(d.data, 0, want) < want) return -EFAULT
     if (msg.wantName) msg.nameLen = writeEndpoint(this.family, d.from.addr, d.from.port, msg.name)
-    if (msg.controlLen > 0) this.putControls(msg, d)
+    this.putControls(msg, d)
     return (msg.flags & MSG_TRUNC) !== 0 ? d.data.length : want
   }
 
@@ -233,7 +273,17 @@ export class UdpSocket extends LoopbackSocket {
       PKTINFO.writeUInt32LE(1, 16)
       msg.putControl(SOL_IPV6, IPV6_PKTINFO, PKTINFO, 20)
     }
-    if (isV6(d.to)) return
+    if (isV6(d.to)) {
+      if (o.get(SOL_IPV6, IPV6_RECVHOPLIMIT) !== 0) {
+        INT.writeInt32LE(d.ttl, 0)
+        msg.putControl(SOL_IPV6, IPV6_HOPLIMIT, INT)
+      }
+      if (o.get(SOL_IPV6, IPV6_RECVTCLASS) !== 0) {
+        INT.writeInt32LE(d.tos, 0)
+        msg.putControl(SOL_IPV6, IPV6_TCLASS, INT)
+      }
+      return
+    }
     if (o.get(SOL_IP, IP_PKTINFO) !== 0) {
       PKTINFO.writeUInt32LE(1, 0)
       PKTINFO.writeUInt32BE(d.to, 4)
