@@ -4,12 +4,14 @@
 import { EBADF, EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
 import { SI_TKILL } from '../sentry/abi/signal.ts'
 import { PidFd } from '../sentry/fs/pidfd.ts'
+import { ProcessDirectory } from '../sentry/fs/proc/task-dir.ts'
 import { decodeSigInfo, SIGINFO_SIZE } from '../sentry/kernel/siginfo.ts'
 import { killGroup, killOk, killProcessGroup, sendToTask, userInfo } from '../sentry/kernel/signal.ts'
 import { NSIG, type SigInfo } from '../sentry/kernel/signal-state.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import { DEAD, type Task } from '../sentry/kernel/task.ts'
 import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
+import type { FileDescription } from '../sentry/vfs/file-description.ts'
 
 const valid = (sig: number): boolean => sig >= 0 && sig <= NSIG
 
@@ -112,6 +114,13 @@ const PIDFD_SIGNAL_THREAD = 1
 const PIDFD_SIGNAL_THREAD_GROUP = 2
 const PIDFD_SIGNAL_PROCESS_GROUP = 4
 
+/** What a pidfd, or an open /proc/PID, stands for. */
+function processOf(file: FileDescription): ThreadGroup | null {
+  if (file instanceof PidFd) return file.group
+  const { inode } = file
+  return inode instanceof ProcessDirectory && inode.subject.whole ? inode.subject.group : null
+}
+
 /** pidfd_send_signal(2). */
 export function sysPidfdSendSignal(t: Task): SysRet {
   const sig = t.argI32(1)
@@ -120,8 +129,9 @@ export function sysPidfdSendSignal(t: Task): SysRet {
   if (flags & ~(PIDFD_SIGNAL_THREAD | PIDFD_SIGNAL_THREAD_GROUP | PIDFD_SIGNAL_PROCESS_GROUP)) return -EINVAL
   if ((flags & (flags - 1)) !== 0) return -EINVAL
   const file = t.fds.get(t.argI32(0))
-  if (!(file instanceof PidFd)) return -EBADF
-  const group = file.group
+  if (file === undefined) return -EBADF
+  const group = processOf(file)
+  if (group === null) return -EBADF
   let info = userInfo(t, sig)
   if (infoAddr !== 0) {
     const given = readInfo(t, infoAddr, sig, group.pid)
