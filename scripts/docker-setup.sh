@@ -38,7 +38,11 @@ start() {
   "pidfile": "$base/dockerd.pid",
   "storage-driver": "${TSSANDBOX_STORAGE_DRIVER:-overlay2}",
   "bridge": "${TSSANDBOX_BRIDGE:-}",
-  "runtimes": { "tssandbox": { "path": "$home/bin/tssandbox" } }
+  "runtimes": {
+    "tssandbox": { "path": "$home/bin/tssandbox" },
+    "tssandbox-ptrace": { "path": "$home/bin/tssandbox", "runtimeArgs": ["--platform=ptrace"] },
+    "tssandbox-systrap": { "path": "$home/bin/tssandbox", "runtimeArgs": ["--platform=systrap"] }
+  }
 }
 JSON
   cat >"$base/containerd/config.toml" <<TOML
