@@ -215,10 +215,7 @@ export class UdpSocket extends LoopbackSocket {
     const source = this.localAddr === this.anyAddr ? this.sourceFor(dest) : this.localAddr
     const to = this.table.find(dest, port, source, this.localPort, false)
     if (to instanceof UdpSocket) {
-      const ttl = this.options.get(SOL_IP, IP_TTL)
-      to.deliver(
-        new Datagram(data, { addr: source, port: this.localPort }, dest, ttl, this.options.get(SOL_IP, IP_TOS)),
-      )
+      to.deliver(new Datagram(data, { addr: source, port: this.localPort }, dest, CONTROL.ttl, CONTROL.tos))
     } else if (this.state === TCP_ESTABLISHED) {
       this.error = ECONNREFUSED
       this.waitQueue.wake(ALL)
