@@ -64,7 +64,7 @@ export function exitGroup(group: ThreadGroup, status: number): void {
     if (t.state === DEAD) continue
     t.signalPending = true
     if (t.state === RUNNING && (!doomed || holdsRobustLocks(t))) t.thread.interrupt()
-    else if (t.state !== TRAPPED) exitTask(t, group.exitStatus)
+    else if (t.state !== TRAPPED || t.kernel.isHeld(t)) exitTask(t, group.exitStatus)
   }
 }
 

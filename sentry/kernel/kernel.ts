@@ -167,6 +167,10 @@ export class Kernel {
     this.paused = true
     for (const t of this.ids.tasks()) if (t.state === RUNNING) t.thread.interrupt()
   }
+  /** Would run but for {@link paused}. */
+  isHeld(t: Task): boolean {
+    return this.paused && this.held.includes(t)
+  }
   unpause(): void {
     this.paused = false
     for (const t of this.held.splice(0)) {
