@@ -5,7 +5,7 @@
  * by then is in `t.progress`.
  */
 import { EAGAIN, EBADF, EFBIG, EINVAL, EOPNOTSUPP, ESPIPE } from '../sentry/abi/errno.ts'
-import { O_APPEND, O_NONBLOCK } from '../sentry/abi/fcntl.ts'
+import { O_APPEND, O_NONBLOCK, O_PATH } from '../sentry/abi/fcntl.ts'
 import { SIGXFSZ } from '../sentry/abi/signal.ts'
 import { RLIMIT_FSIZE } from '../sentry/kernel/limits.ts'
 import { sendKernelSignal } from '../sentry/kernel/signal.ts'
@@ -122,7 +122,7 @@ export function sysPread64(t: Task): SysRet {
   const pos = t.argI64(3)
   if (pos < 0) return -EINVAL
   const file = t.fds.get(t.argI32(0))
-  if (file === undefined) return -EBADF
+  if (file === undefined || (file.flags & O_PATH) !== 0) return -EBADF
   if (!file.seekable) return -ESPIPE
   if (!file.readable) return -EBADF
   const iter = importBuffer(t, t.argPtr(1), t.argPtr(2))
@@ -134,7 +134,7 @@ export function sysPwrite64(t: Task): SysRet {
   const pos = t.argI64(3)
   if (pos < 0) return -EINVAL
   const file = t.fds.get(t.argI32(0))
-  if (file === undefined) return -EBADF
+  if (file === undefined || (file.flags & O_PATH) !== 0) return -EBADF
   if (!file.seekable) return -ESPIPE
   if (!file.writable) return -EBADF
   const iter = importBuffer(t, t.argPtr(1), t.argPtr(2))
@@ -143,7 +143,7 @@ export function sysPwrite64(t: Task): SysRet {
 
 function vectored(t: Task, write: boolean, pos: number, flags: number): SysRet {
   const file = t.fds.get(t.argI32(0))
-  if (file === undefined) return -EBADF
+  if (file === undefined || (file.flags & O_PATH) !== 0) return -EBADF
   if (pos !== OWN_POSITION) {
     if (pos < 0) return -EINVAL
     if (!file.seekable) return -ESPIPE

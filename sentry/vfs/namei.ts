@@ -38,8 +38,19 @@ export const RENAME_NOREPLACE = 1
 export const RENAME_EXCHANGE = 2
 export const RENAME_WHITEOUT = 4
 
-/** filename_create: the place for a new object, or −errno. `isDir`: a slash behind the name is fine. */
+/** filename_create and may_create: the place for a new object, or −errno. `isDir`: a slash behind the name is fine. */
 function placeForNew(t: Task, dirfd: number, name: string, isDir: boolean): ParentPath | number {
+  const at = freeName(t, dirfd, name, isDir)
+  if (typeof at === 'number') return at
+  const err = mayCreate(t, at.dir.inode)
+  return err !== 0 ? err : at
+}
+
+function mayCreate(t: Task, dir: Inode): number {
+  return dir.nlink === 0 ? -ENOENT : permission(t, dir, MAY_WRITE | MAY_EXEC)
+}
+
+function freeName(t: Task, dirfd: number, name: string, isDir: boolean): ParentPath | number {
   const at = walkParentAt(t, dirfd, name)
   if (typeof at === 'number') return at
   if (at.type !== LAST_NORM) return -EEXIST
@@ -48,9 +59,7 @@ function placeForNew(t: Task, dirfd: number, name: string, isDir: boolean): Pare
   if (child.inode !== null) return -EEXIST
   if (child.sb.fixedNames) return -ENOENT
   if (at.trailing && !isDir) return -ENOENT
-  let err = wantWrite(at.dir.mount)
-  if (err === 0 && at.dir.inode.nlink === 0) err = -ENOENT
-  if (err === 0) err = permission(t, at.dir.inode, MAY_WRITE | MAY_EXEC)
+  const err = wantWrite(at.dir.mount)
   return err !== 0 ? err : at
 }
 
@@ -122,11 +131,13 @@ export function linkAt(
   if (empty && oldName === '' && !t.creds.capable(CAP_DAC_READ_SEARCH)) return -ENOENT
   const old = walkAt(t, oldDirfd, oldName, (follow ? LOOKUP_FOLLOW : 0) | (empty ? LOOKUP_EMPTY : 0))
   if (typeof old === 'number') return old
-  const at = placeForNew(t, newDirfd, newName, false)
+  const at = freeName(t, newDirfd, newName, false)
   if (typeof at === 'number') return at
   if (old.mount !== at.dir.mount) return -EXDEV
   const inode = old.inode
   if (!mayLink(t, inode)) return -EPERM
+  const denied = mayCreate(t, at.dir.inode)
+  if (denied !== 0) return denied
   if (old.dentry.sb !== at.dir.dentry.sb) return -EXDEV
   if (inode.isDir) return -EPERM
   if (inode.nlink === 0 && !inode.linkable) return -ENOENT
