@@ -186,6 +186,10 @@ export function makeProgram(outcome: Outcome): Command {
     .option('-e, --env <name[=value]>', 'add to its environment', collect, [])
     .option('-v, --volume <source[:destination[:ro]]>', 'a host path that it may use directly', collect, [])
     .option('--hostname <name>', 'its host name', '')
+    .addOption(new Option('--network <mode>', 'as the global flag').choices(['host', 'none']))
+    .addOption(new Option('--platform <name>', 'as the global flag').choices(['auto', 'ptrace', 'systrap']))
+    .option('--strace', 'as the global flag')
+    .option('--debug-log <dir>', 'as the global flag')
     .passThroughOptions()
   return program
 }

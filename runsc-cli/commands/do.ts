@@ -24,10 +24,19 @@ export interface DoOptions {
   env: string[]
   volume: string[]
   hostname: string
+  /** These override the global flags. */
+  network?: 'none' | 'host'
+  platform?: BootConfig['platform']
+  strace?: true
+  debugLog?: string
 }
+
+/** No cgroup stands behind `do`, so a fork bomb has to end here. */
+const TASK_LIMIT = 8192
 
 export async function body({ args, options, globals }: Invocation<DoOptions>): Promise<number> {
   if (args.length === 0) throw new CliError('do: a command is required: tssandbox do -- COMMAND [ARG...]')
+  const network = options.network ?? globals.network
   const terminal = borrowTerminal(0)
   const root: GoferMount = directory(options.root || '/', '--root', true)
   const gofer = [root]
@@ -57,14 +66,14 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     mounts,
     maskedPaths: [],
     readonlyPaths: [],
-    network: globals.network,
-    limits: { pids: 0, memory: 0, cpus: 0 },
+    network,
+    limits: { pids: TASK_LIMIT, memory: 0, cpus: 0 },
     cgroupPath: '/',
     sysctl: [],
-    platform: globals.platform,
+    platform: options.platform ?? globals.platform,
     autoStart: true,
-    strace: globals.strace,
-    debugLog: globals.debugLog,
+    strace: options.strace ?? globals.strace,
+    debugLog: options.debugLog ? resolve(options.debugLog) : globals.debugLog,
     fds: NO_BOOT_FDS,
   }
   const sandbox = spawnSandbox({
@@ -77,7 +86,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     controlSocket: '',
     owned: true,
     cgroups: [],
-    netns: globals.network === 'none' ? undefined : '',
+    netns: network === 'none' ? undefined : '',
   })
   const owner = ControlClient.fromFd(sandbox.owner).unref()
   const ignore = () => {}

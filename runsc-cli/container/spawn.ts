@@ -103,6 +103,16 @@ function readLine(fd: number): Promise<string> {
 const SENTRY_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
 const GOFER_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
 
+/**
+ * What the sentry uses of root: to run and kill stub processes of another user (SYS_PTRACE, SETUID, SETGID, SETPCAP, KILL,
+ * SYS_ADMIN for their namespaces, SYS_CHROOT, SYS_RESOURCE, SYS_NICE, IPC_LOCK), sockets in the container's network
+ * namespace (NET_BIND_SERVICE, NET_ADMIN, NET_RAW), and to reopen a donated descriptor whatever the file's mode says
+ * (DAC_OVERRIDE). Not modules, raw I/O, device nodes, clocks, BPF, file handles.
+ */
+const SENTRY_CAPS = [1, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19, 21, 23, 24]
+  .reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
+  .toString(16)
+
 /** Descriptors of a child by number: 0–2 first, the rest in the order they are added. */
 class ChildFds {
   readonly stdio: number[]
@@ -174,6 +184,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const sentry = spawnChild(launch, fds.stdio, [
     ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
     ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
+    ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
     ...cgroups,
     ...fds.keep,
     // Compiled ahead by the build; the sentry's own exit does not write there.

@@ -66,6 +66,16 @@ describe.skipIf(why)(`do ${why}`, () => {
     expect(existsSync(`${file}.new`)).toBe(false)
   })
 
+  test('--network none: only loopback', () => {
+    const script = 'ls /sys/class/net; cat /proc/net/dev | grep -c :'
+    expect(w.run(['do', '--network', 'none', '--', 'sh', '-c', script])).toEqual({ code: 0, out: 'lo\n1\n', err: '' })
+    expect(w.run(['--network', 'none', 'do', 'sh', '-c', script]).out).toBe('lo\n1\n')
+  })
+
+  test('--strace on stderr', () => {
+    expect(w.run(['do', '--strace', '--', 'true']).err).toMatch(/^\[pid +1\] exit_group\(0\) += \?$/m)
+  })
+
   test('--volume writes through, unless :ro', () => {
     const dir = join(w.base, 'volume')
     mkdirSync(dir)
