@@ -36,7 +36,7 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
     if (inode.mode & S_ISUID) euid = inode.uid
     if ((inode.mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP)) egid = inode.gid
   }
-  const isSetId = euid !== old.euid || egid !== old.egid
+  const isSetId = euid !== old.uid || egid !== old.gid
 
   // P'(permitted) = (P(inheritable) & F(inheritable)) | (F(permitted) & bounding) | P'(ambient)
   let permitted: CapSet = CAPS_NONE
@@ -45,8 +45,12 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
     permitted = or(old.bounding, old.inheritable)
     effective = euid === 0
   }
+  if (old.noNewPrivs && (isSetId || !subset(permitted, old.permitted))) {
+    euid = old.uid
+    egid = old.gid
+    permitted = and(permitted, old.permitted)
+  }
   const ambient = isSetId ? CAPS_NONE : old.ambient
-  if (old.noNewPrivs && !subset(permitted, old.permitted)) permitted = and(permitted, old.permitted)
   permitted = or(permitted, ambient)
   const creds = old.with({
     euid,
@@ -62,5 +66,6 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
   })
   t.keepCaps = false
   const secure = isSetId || (old.uid !== 0 && (effective || !subset(permitted, ambient)))
-  return { creds, secure: secure || old.uid !== euid || old.gid !== egid }
+  return { creds, secure }
+}
 }
