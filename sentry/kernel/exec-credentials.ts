@@ -67,3 +67,4 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
   t.keepCaps = false
   const secure = isSetId || (old.uid !== 0 && (effective || !subset(permitted, ambient)))
   return { creds, secure }
+}
