@@ -5,6 +5,7 @@
 import { fcntl as hostFcntl } from '../native/host.ts'
 import { EBADF, EBUSY, EFAULT, EINVAL, ENOTTY, EPERM, ESRCH } from '../sentry/abi/errno.ts'
 import * as F from '../sentry/abi/fcntl.ts'
+import { directoryNotify } from '../sentry/fs/dnotify.ts'
 import { getPipeSize, setPipeSize } from '../sentry/fs/pipe.ts'
 import {
   F_ALL_SEALS,
@@ -16,16 +17,15 @@ import {
 import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
+import { F_OWNER_PGRP, F_OWNER_PID, type FileOwner, ownerOf } from '../sentry/vfs/fasync.ts'
 import type { FileDescription } from '../sentry/vfs/file-description.ts'
 import { S_IFMT, S_IFREG } from '../sentry/vfs/inode.ts'
 import { ownerOrCapable } from '../sentry/vfs/permission.ts'
 import { fcntlLock } from './lock.ts'
 
-const SETTABLE = F.O_APPEND | F.O_NONBLOCK | F.O_DIRECT | F.O_NOATIME | F.O_ASYNC
+const SETTABLE = F.O_APPEND | F.O_NONBLOCK | F.O_DIRECT | F.O_NOATIME
 /** Not kept in f_flags: descriptors have their own close-on-exec flag. */
 const HIDDEN = F.O_CLOEXEC
-const F_OWNER_PID = 1
-const F_OWNER_PGRP = 2
 const F_GETOWNER_UIDS = 17
 const F_GET_RW_HINT = 1035
 const F_SET_RW_HINT = 1036
@@ -33,28 +33,15 @@ const F_GET_FILE_RW_HINT = 1037
 const F_SET_FILE_RW_HINT = 1038
 const F_UNLCK = 2
 
-/** What `file.owner` holds: who gets SIGIO, and which signal instead. */
-export class FileOwner {
-  /** F_OWNER_TID, F_OWNER_PID or F_OWNER_PGRP. */
-  type = F_OWNER_PID
-  /** 0 = nobody. */
-  id = 0
-  signal = 0
-}
-
-function ownerOf(file: FileDescription): FileOwner {
-  if (file.owner === null) file.owner = new FileOwner()
-  return file.owner as FileOwner
-}
-
 function dupFrom(t: Task, file: FileDescription, min: number, cloexec: boolean): SysRet {
   const limit = t.group.limits.soft[RLIMIT_NOFILE]!
   if (min < 0 || min >= limit) return -EINVAL
   return t.fds.install(file.ref(), cloexec, limit, min)
 }
 
-function setFlags(t: Task, file: FileDescription, arg: number): SysRet {
+function setFlags(t: Task, file: FileDescription, fd: number, arg: number): SysRet {
   if ((arg & F.O_NOATIME & ~file.flags) !== 0 && !ownerOrCapable(t.creds, file.inode)) return -EPERM
+  if (((arg ^ file.flags) & F.O_ASYNC) !== 0) ownerOf(file).setAsync(t.kernel, fd, (arg & F.O_ASYNC) !== 0)
   return file.setFlags((file.flags & ~SETTABLE) | (arg & SETTABLE))
 }
 
@@ -64,6 +51,7 @@ function setOwner(t: Task, file: FileDescription, type: number, id: number): Sys
   const owner = ownerOf(file)
   owner.type = type
   owner.id = id
+  owner.creds = t.creds
   return 0
 }
 
@@ -109,7 +97,7 @@ export function sysFcntl(t: Task): SysRet {
   if ((file.flags & F.O_PATH) !== 0) return -EBADF
   switch (cmd) {
     case F.F_SETFL:
-      return setFlags(t, file, t.argI32(2))
+      return setFlags(t, file, fd, t.argI32(2))
     case F.F_GETLK:
     case F.F_SETLK:
     case F.F_SETLKW:
@@ -147,6 +135,8 @@ export function sysFcntl(t: Task): SysRet {
     }
     case F.F_GETSIG:
       return file.owner === null ? 0 : (file.owner as FileOwner).signal
+    case F.F_NOTIFY:
+      return directoryNotify(t, file, fd, t.argU32(2))
     case F.F_GETLEASE:
       return F_UNLCK
     case F.F_SETLEASE:
@@ -196,8 +186,13 @@ export function sysIoctl(t: Task): SysRet {
       return 0
     case FIONBIO:
       return toggle(t, file, arg, F.O_NONBLOCK)
-    case FIOASYNC:
-      return toggle(t, file, arg, F.O_ASYNC)
+    case FIOASYNC: {
+      const on = t.readU32(arg)
+      if (on < 0) return on
+      if (file.waitQueue === null) return -ENOTTY
+      if (((file.flags & F.O_ASYNC) !== 0) !== (on !== 0)) ownerOf(file).setAsync(t.kernel, fd, on !== 0)
+      return 0
+    }
     case FIGETBSZ:
       return file.inode.isReg || file.inode.isDir ? t.writeU32(arg, file.inode.blksize) : -EINVAL
     case FIOQSIZE:

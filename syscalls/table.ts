@@ -72,6 +72,7 @@ import { sysFcntl, sysIoctl } from './fcntl.ts'
 import { sysFgetxattr, sysFlistxattr, sysFremovexattr, sysFsetxattr, sysGetxattr, sysLgetxattr, sysListxattr, sysLlistxattr, sysLremovexattr, sysLsetxattr, sysRemovexattr, sysSetxattr } from './xattr.ts'
 import { sysCopyFileRange, sysSendfile, sysSplice, sysTee, sysVmsplice } from './copy.ts'
 import { sysFadvise64, sysFdatasync, sysFsync, sysNameToHandleAt, sysReadahead, sysSync, sysSyncFileRange, sysSyncfs } from './sync.ts'
+import { sysVhangup } from './tty.ts'
 import { full, none, partial, type Syscall } from './define.ts'
 import {
   sysGetMempolicy,
@@ -288,7 +289,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(150, 'munlock', sysMunlock, 'ptr start, size len'),
   partial(151, 'mlockall', sysMlockall, 'int flags', 'accounted, pages are not pinned'),
   full(152, 'munlockall', sysMunlockall, ''),
-  none(153, 'vhangup', '', 'EPERM without CAP_SYS_TTY_CONFIG, else ENOSYS', sysNeedsTtyConfig),
+  full(153, 'vhangup', sysVhangup),
   none(154, 'modify_ldt', 'int func, ptr ptr, u64 bytecount', 'as built without CONFIG_MODIFY_LDT_SYSCALL', sysAbsent),
   full(155, 'pivot_root', sysPivotRoot, 'path new_root, path put_old'),
   none(156, '_sysctl', ''),

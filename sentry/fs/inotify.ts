@@ -47,15 +47,22 @@ interface Event {
   readonly size: number
 }
 
-class Watch {
-  readonly inotify: Inotify
+/** Who a watch belongs to: an inotify instance, or a directory that was opened and given F_NOTIFY (dnotify.ts). */
+export interface WatchOwner {
+  queueEvent(wd: number, mask: number, cookie: number, name: string): void
+  /** The watch is over. */
+  drop(watch: Watch): void
+}
+
+export class Watch {
+  readonly owner: WatchOwner
   readonly wd: number
   readonly inode: Inode
   readonly dentry: Dentry
   mask: number
 
-  constructor(inotify: Inotify, wd: number, inode: Inode, dentry: Dentry, mask: number) {
-    this.inotify = inotify
+  constructor(owner: WatchOwner, wd: number, inode: Inode, dentry: Dentry, mask: number) {
+    this.owner = owner
     this.wd = wd
     this.inode = inode
     this.dentry = dentry
@@ -73,12 +80,28 @@ class WatchSet implements InodeWatches {
     const last = name === null && (mask & (IN_DELETE_SELF | IN_UNMOUNT)) !== 0
     for (const watch of this.watches.slice()) {
       if (mask & IN_UNMOUNT || mask & watch.mask & IN_ALL_EVENTS) {
-        watch.inotify.queueEvent(watch.wd, shown, cookie, name ?? '')
-        if (watch.mask & IN_ONESHOT && !last) watch.inotify.drop(watch)
+        watch.owner.queueEvent(watch.wd, shown, cookie, name ?? '')
+        if (watch.mask & IN_ONESHOT && !last) watch.owner.drop(watch)
       }
-      if (last) watch.inotify.drop(watch)
+      if (last) watch.owner.drop(watch)
     }
   }
+}
+
+/** Hangs a watch on its inode. */
+export function attachWatch(watch: Watch): void {
+  const { inode, dentry } = watch
+  if (inode.watches === null) inode.watches = new WatchSet()
+  ;(inode.watches as WatchSet).watches.push(watch)
+  dentry.refs++
+  watchCount++
+}
+export function detachWatch(watch: Watch): void {
+  const set = watch.inode.watches as WatchSet
+  set.watches.splice(set.watches.indexOf(watch), 1)
+  if (set.watches.length === 0) watch.inode.watches = null
+  watch.dentry.refs--
+  watchCount--
 }
 
 const encodeEvent = (event: Event): Uint8Array => {
@@ -91,7 +114,7 @@ const encodeEvent = (event: Event): Uint8Array => {
   return bytes
 }
 
-export class Inotify extends FileDescription {
+export class Inotify extends FileDescription implements WatchOwner {
   private readonly watches = new Map<number, Watch>()
   private readonly events: Event[] = []
   private bytes = 0
@@ -121,7 +144,7 @@ export class Inotify extends FileDescription {
     const inode = dentry.inode!
     const kept = mask & (IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK)
     for (const watch of (inode.watches as WatchSet | null)?.watches ?? []) {
-      if (watch.inotify !== this) continue
+      if (watch.owner !== this) continue
       if (mask & IN_MASK_CREATE) return -EEXIST
       watch.mask = mask & IN_MASK_ADD ? watch.mask | kept : kept
       return watch.wd
@@ -129,10 +152,7 @@ export class Inotify extends FileDescription {
     if (watchCount >= MAX_WATCHES) return -ENOSPC
     const watch = new Watch(this, ++this.lastWd, inode, dentry, kept)
     this.watches.set(watch.wd, watch)
-    if (inode.watches === null) inode.watches = new WatchSet()
-    ;(inode.watches as WatchSet).watches.push(watch)
-    dentry.refs++
-    watchCount++
+    attachWatch(watch)
     return watch.wd
   }
 
@@ -146,16 +166,8 @@ export class Inotify extends FileDescription {
 
   drop(watch: Watch): void {
     if (!this.watches.delete(watch.wd)) return
-    this.detach(watch)
+    detachWatch(watch)
     this.queueEvent(watch.wd, IN_IGNORED, 0, '')
-  }
-
-  private detach(watch: Watch): void {
-    const set = watch.inode.watches as WatchSet
-    set.watches.splice(set.watches.indexOf(watch), 1)
-    if (set.watches.length === 0) watch.inode.watches = null
-    watch.dentry.refs--
-    watchCount--
   }
 
   queueEvent(wd: number, mask: number, cookie: number, name: string): void {
@@ -210,7 +222,7 @@ export class Inotify extends FileDescription {
 
   protected override release(): void {
     instances.count--
-    for (const watch of this.watches.values()) this.detach(watch)
+    for (const watch of this.watches.values()) detachWatch(watch)
     this.watches.clear()
   }
 }

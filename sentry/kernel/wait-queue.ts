@@ -17,6 +17,8 @@ export class Waiter {
   queue: WaitQueue | null = null
   /** EPOLL* events of interest; EPOLLERR and EPOLLHUP are always reported. */
   mask = 0
+  /** The last wake() that came by. */
+  wake = 0
   prev: Waiter | null = null
   next: Waiter | null = null
 
@@ -39,6 +41,7 @@ export class Waiter {
 }
 
 const EPOLLERR_HUP = 0x18
+let lastWake = 0
 
 export class WaitQueue {
   head: Waiter | null = null
@@ -67,17 +70,25 @@ export class WaitQueue {
     waiter.target.notify(waiter, events)
   }
 
-  /** Notifies every waiter interested in `events` that was queued when the wake began. */
+  /**
+   * Notifies every waiter interested in `events` that was queued when the wake began. A notification may take any waiter
+   * off the queue (a signal it sends can end whole processes): if that was the next one, the walk starts over and skips
+   * those it has been to.
+   */
   wake(events: number): void {
     let waiter = this.head
+    if (waiter === null) return
     const last = this.tail
+    const id = (lastWake = (lastWake + 1) | 0)
     while (waiter !== null) {
       const next: Waiter | null = waiter.next
       const isLast = waiter === last
-      if ((waiter.mask & events) !== 0) waiter.target.notify(waiter, events)
+      if (waiter.wake !== id) {
+        waiter.wake = id
+        if ((waiter.mask & events) !== 0) waiter.target.notify(waiter, events)
+      }
       if (isLast) return
-      waiter = next
-      if (waiter !== null && waiter.queue !== this) return // the list changed under us: those left were re-queued
+      waiter = next === null || next.queue === this ? next : this.head
     }
   }
 }

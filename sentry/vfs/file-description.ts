@@ -42,8 +42,8 @@ export abstract class FileDescription {
   creds: Credentials | null = null
   /** Epoll items that watch this description (fs/epoll.ts keeps it). */
   epollItems: { fileReleased(): void } | null = null
-  /** F_SETOWN / F_SETSIG / fasync state (syscalls/fcntl.ts keeps it). */
-  owner: object | null = null
+  /** F_SETOWN, F_SETSIG and O_ASYNC (fasync.ts keeps it). */
+  owner: { fileReleased(): void } | null = null
   /** What this description adds to its inode's writeCount: 1 a writer, −1 a running program, 0 neither. */
   private writeClaim = 0
   private refs = 1
@@ -100,6 +100,7 @@ export abstract class FileDescription {
   unref(): void {
     if (--this.refs > 0) return
     if (this.epollItems !== null) this.epollItems.fileReleased()
+    if (this.owner !== null) this.owner.fileReleased()
     if (this.inode.locks !== null) releaseDescriptionLocks(this, this.inode)
     if (this.path !== null) notifyClose(this, this.path.dentry)
     this.claimWrite(0)
