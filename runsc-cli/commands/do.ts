@@ -13,7 +13,7 @@ import { borrowTerminal } from '../container/console.ts'
 import { spawnSandbox } from '../container/spawn.ts'
 import { CliError, RUNTIME_FAILURE } from '../errors.ts'
 import { exitStatus, forwardSignals } from '../signals.ts'
-import { NO_BOOT_FDS } from '../spec/boot.ts'
+import { NO_BOOT_FDS, ownOomScoreAdj } from '../spec/boot.ts'
 import { CAPABILITIES } from '../spec/capabilities.ts'
 import { type GoferMount, NO_FLAGS } from '../spec/mounts.ts'
 import { rlimitValue } from '../spec/rlimits.ts'
@@ -70,6 +70,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     limits: { pids: TASK_LIMIT, memory: 0, cpus: 0 },
     cgroupPath: '/',
     sysctl: [],
+    stubOomScoreAdj: ownOomScoreAdj(),
     platform: options.platform ?? globals.platform,
     autoStart: true,
     strace: options.strace ?? globals.strace,

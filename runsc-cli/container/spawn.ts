@@ -3,7 +3,7 @@
  * container's. Both through `dist/launch`, which sets up namespaces and cgroups and closes every other descriptor.
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
-import { closeSync, constants, mkdirSync, openSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
@@ -137,6 +137,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const readyFds = new Int32Array(2)
   check(pipe2(readyFds, O_CLOEXEC), 'pipe2')
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
+  const mayLower = mayLowerOomScore()
+  const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
   const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
 
   const goferConfig = document(
@@ -158,7 +160,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
   const gofer = spawnChild(launch, goferFds.stdio, [
     ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
-    ...['--no-io-uring', ...cgroups],
+    ...['--no-io-uring', ...protection, ...cgroups],
     ...goferFds.keep,
     ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
     ...goferArgs.map(String),
@@ -167,6 +169,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number])
   const boot: BootConfig = {
     ...spec.boot,
+    stubOomScoreAdj: Math.min(1000, spec.boot.stubOomScoreAdj + (mayLower ? 0 : OOM_DISTANCE)),
     fds: {
       stdio: spec.stdio.map((fd, i) => (fd < 0 ? -1 : i)) as [number, number, number],
       preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
@@ -184,6 +187,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const sentry = spawnChild(launch, fds.stdio, [
     ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
     ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
+    ...protection,
     ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
     ...cgroups,
     ...fds.keep,
@@ -196,6 +200,17 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   for (const fd of [devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
     if (fd >= 0) close(fd)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
+}
+
+/**
+ * Out of memory, the host is to kill guests, not their kernel: so much lies between their scores. Lowering one's own needs
+ * CAP_SYS_RESOURCE; without it the guests' are raised.
+ */
+const OOM_DISTANCE = 500
+
+function mayLowerOomScore(): boolean {
+  const caps = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))
+  return ((BigInt(`0x${caps?.[1] ?? '0'}`) >> 24n) & 1n) === 1n
 }
 
 /** Where the gofer's rare complaints go: a file of --debug-log, or the container's stderr. */

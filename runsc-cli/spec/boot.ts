@@ -1,5 +1,5 @@
 /** Puts a checked config.json and the CLI's flags together into the sentry's BootConfig and the gofer's list of mounts. */
-import { realpathSync, statSync } from 'node:fs'
+import { readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { BootConfig, BootFds } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
@@ -29,6 +29,10 @@ export const NO_BOOT_FDS: BootFds = {
 /** CPUs that a CFS quota allows, rounded up; 0: no quota. */
 export function cpusOfQuota(quota: number | undefined, period: number | undefined): number {
   return quota !== undefined && quota > 0 ? Math.max(1, Math.ceil(quota / (period || 100_000))) : 0
+}
+
+export function ownOomScoreAdj(): number {
+  return Number(readFileSync('/proc/self/oom_score_adj', 'utf8'))
 }
 
 function rootMount(rootfs: string, readonly: boolean): GoferMount {
@@ -61,6 +65,7 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     },
     cgroupPath: '/',
     sysctl: Object.entries(linux?.sysctl ?? {}).map(([k, v]) => [toBytes(k), toBytes(v)]),
+    stubOomScoreAdj: spec.process.oomScoreAdj ?? ownOomScoreAdj(),
     platform: options.platform,
     autoStart: false,
     strace: options.strace,

@@ -98,6 +98,8 @@ export interface BootConfig {
   /** Shown in /proc/self/cgroup; `/` as in a new cgroup namespace. */
   cgroupPath: string
   sysctl: [name: string, value: string][]
+  /** Host oom_score_adj of the stub processes: the sentry's own is lower, so that a guest dies before its kernel does. */
+  stubOomScoreAdj: number
   platform: 'auto' | 'ptrace' | 'systrap'
   /** Run init at once instead of waiting for the `start` request (`do` and foreground `run`). */
   autoStart: boolean

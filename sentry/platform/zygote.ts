@@ -2,7 +2,7 @@
  * The zygote (DESIGN §5): the pristine stub process that every new address space is forked from. Both platforms set it
  * up through ptrace, before any guest code exists.
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as host from '../../native/host.ts'
 import { distDir } from '../../native/library.ts'
@@ -31,8 +31,19 @@ export function startZygote(slot: number, fds: ZygoteFds): void {
   if (ret < 0) throw new Error(`platform: the host refuses ptrace of the stub (errno ${-ret})`)
 }
 
+let oomScoreAdj = 0
+
+/** The host's oom_score_adj of every stub process to come. */
+export function setStubOomScore(value: number): void {
+  oomScoreAdj = value
+}
+
 /** Leaves only what is ours and the vDSO, and says where that is. */
 export function emptyAddressSpace(slot: number, pid: number, vdso: Range, vvar: Range): void {
+  // The sentry's own, which the zygote inherited, protects the sentry; a host that forbids the change protects both.
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, String(oomScoreAdj))
+  } catch {}
   const maps = readFileSync(`/proc/${pid}/maps`, 'latin1')
   for (const line of maps.split('\n')) {
     const match = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)$/.exec(line)
