@@ -377,7 +377,7 @@ export class TcpSocket extends LoopbackSocket {
     if (p === null) return -EPIPE
     if (p.closed && p.listener === null) {
       // The other end has no reader any more: it answers with a reset.
-      const n = iter.remaining
+      const n = Math.min(iter.remaining, this.sndBuf)
       iter.skip(n)
       this.peer = null
       p.peer = null
