@@ -4,6 +4,7 @@
 import { EACCES, EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
 import { exitGroup, exitTask } from '../sentry/kernel/exit.ts'
 import { joinProcessGroup, newProcessGroup, newSession } from '../sentry/kernel/process-tree.ts'
+import { ptraceAccess } from '../sentry/kernel/ptrace-access.ts'
 import { NO_RESULT, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
@@ -104,7 +105,7 @@ export function sysGetRobustList(t: Task): SysRet {
   const pid = t.argI32(0)
   const target = pid === 0 ? t : t.kernel.ids.task(pid)
   if (target === undefined) return -ESRCH
-  if (target !== t && target.creds.uid !== t.creds.euid && !t.creds.capable(19)) return -EPERM
+  if (ptraceAccess(t, target, false) < 0) return -EPERM
   if (t.writeU64(t.argPtr(2), ROBUST_HEAD_SIZE) < 0) return -EFAULT
   return t.writeU64(t.argPtr(1), target.robustList)
 }

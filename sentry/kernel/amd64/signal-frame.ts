@@ -141,8 +141,8 @@ export function pushSignalFrame(
     sp = s.altSp + s.altSize
     entering = true
   }
-  let fpuSize = t.thread.readFpu(FPU)
-  if (fpuSize < XSAVE_MIN) return false
+  if (!readHostState(t)) return false
+  let fpuSize = hostSize
   let features = FPU_VIEW.getUint32(SW_RESERVED, true)
   if (features & XTILEDATA) {
     features &= ~XTILEDATA
@@ -199,7 +199,7 @@ export function pushSignalFrame(
   regs[EFLAGS] = regs[EFLAGS]! & ~(EFLAGS_DF | EFLAGS_RF | EFLAGS_TF)
   regs[CS] = USER_CS
   regs[SS] = USER_SS
-  t.thread.writeFpu(CLEAN, t.thread.readFpu(FPU))
+  t.thread.writeFpu(CLEAN, hostSize)
   return true
 }
 
@@ -238,13 +238,22 @@ export function popSignalFrame(t: Task): boolean {
   return true
 }
 
-function restoreFpu(t: Task, addr: number): boolean {
-  if (addr === 0) {
-    t.thread.writeFpu(CLEAN, t.thread.readFpu(FPU))
-    return true
-  }
+/** Size of the host's XSAVE area; 0 before the first signal. It never changes, nor do XCR0 and the mask of MXCSR. */
+let hostSize = 0
+
+/** The thread's FPU state into FPU. */
+function readHostState(t: Task): boolean {
   const size = t.thread.readFpu(FPU)
   if (size < XSAVE_MIN) return false
+  hostSize = size
+  return true
+}
+
+function restoreFpu(t: Task, addr: number): boolean {
+  // FPU still has the software bytes of an earlier signal: those are the machine's.
+  if (hostSize === 0 && !readHostState(t)) return false
+  const size = hostSize
+  if (addr === 0) return t.thread.writeFpu(CLEAN, size) >= 0
   const xcr0 = FPU_VIEW.getUint32(SW_RESERVED, true)
   const xcr0Hi = FPU_VIEW.getUint32(SW_RESERVED + 4, true)
   const frameSize = xcr0 & XTILEDATA ? Math.min(size, XTILEDATA_OFFSET) : size
