@@ -2,6 +2,8 @@
  * Real programs natively and in the sandbox, compared byte for byte. Each is a shell script that runs in an empty
  * directory; what it prints must not depend on the moment, process ids or addresses.
  */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { PLATFORMS, run, sandboxed, which } from '../support/run.ts'
@@ -140,6 +142,24 @@ describe.each(PLATFORMS)('programs on %s', (platform) => {
       expect(await run(sandboxed(platform, argv), { seconds })).toEqual(native)
     })
   }
+
+  it('changes to files of the host stay in the overlay', { timeout: 60_000 }, async (context) => {
+    if (!which('python3')) context.skip('not installed: python3')
+    const base = mkdtempSync(join(tmpdir(), 'tssandbox-lower-'))
+    const script = ['python3', join(DATA, 'lower-changes.py')]
+    try {
+      for (const side of ['native', 'sandbox']) await run([...script, '--prepare', join(base, side)])
+      const state = async () =>
+        (await run(['sh', '-c', 'find . -ls | sort; cat a b c big dir/*'], { cwd: join(base, 'sandbox') })).stdout
+      const before = await state()
+      const native = await run([...script, join(base, 'native')])
+      expect(native.code, native.stderr).toBe(0)
+      expect(await run(sandboxed(platform, [...script, join(base, 'sandbox')]))).toEqual(native)
+      if (platform !== 'native') expect(await state()).toBe(before)
+    } finally {
+      rmSync(base, { recursive: true, force: true })
+    }
+  })
 
   const jobs = (program: readonly string[]) => ['python3', DRIVER, join(DATA, 'bash-jobs.script'), ...program]
   const shell = ['bash', '--norc', '--noprofile', '-i']
