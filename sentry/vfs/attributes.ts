@@ -6,7 +6,7 @@ import { EINVAL, EISDIR, EOPNOTSUPP, EPERM, ETXTBSY } from '../abi/errno.ts'
 import { readRealtime } from '../kernel/clock.ts'
 import { CAP_CHOWN, CAP_FSETID } from '../kernel/credentials.ts'
 import type { Task } from '../kernel/task.ts'
-import type { Dentry } from './dentry.ts'
+import { Dentry } from './dentry.ts'
 import { fsnotify, IN_ATTRIB, IN_MODIFY } from './fsnotify.ts'
 import {
   ATTR_ATIME,
@@ -40,7 +40,10 @@ const ATTR: SetAttr = {
 }
 
 function apply(dentry: Dentry, event: number): number {
-  const err = dentry.inode!.setattr(ATTR)
+  const inode = dentry.inode!
+  const err = inode.setattr(ATTR)
+  // Who may search a directory, or follow a link in a sticky one, may be another question now.
+  if ((ATTR.valid & (ATTR_MODE | ATTR_UID | ATTR_GID)) !== 0 && !inode.isReg) Dentry.generation++
   if (err === 0) fsnotify(dentry, event)
   return err
 }

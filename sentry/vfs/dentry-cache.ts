@@ -22,6 +22,7 @@ let limit = LIMIT
 
 export function dropUnusedDentries(): void {
   if (Dentry.count <= limit) return
+  Dentry.generation++
   let left = 0
   for (const ref of roots) {
     const sb = ref.deref()

@@ -12,6 +12,8 @@ import type { SuperBlock } from './super-block.ts'
 export class Dentry {
   /** Entries in all trees, roughly: vfs/dentry-cache.ts bounds it. */
   static count = 0
+  /** Moves when walks may lead elsewhere than before, but for moves and removals of plain files: see walk-cache.ts. */
+  static generation = 0
 
   readonly sb: SuperBlock
   parent: Dentry
@@ -21,6 +23,8 @@ export class Dentry {
   /** Mounts on this dentry, in any namespace. */
   mounted = 0
   unhashed = false
+  /** Moves with each move or removal of this dentry. */
+  version = 0
   /** Users other than the tree: open files, cwd, root, mounts. Negative or unused entries may be dropped when memory is short. */
   refs = 0
 
@@ -50,6 +54,7 @@ export class Dentry {
 
   /** Gives the dentry a new place (rename): the tree, not the file system. */
   move(parent: Dentry, name: string): void {
+    this.moved()
     if (!this.unhashed && this.parent.child(this.name) === this) this.parent.children!.delete(this.name)
     this.parent = parent
     this.name = name
@@ -58,10 +63,16 @@ export class Dentry {
     parent.children.set(name, this)
   }
 
+  private moved(): void {
+    this.version++
+    if (this.inode !== null && !this.inode.isReg && !this.sb.shared) Dentry.generation++
+  }
+
   /** Takes the dentry out of its parent; holders keep it. */
   unhash(): void {
     if (this.unhashed || this.isRoot) return
     this.unhashed = true
+    this.moved()
     if (this.parent.child(this.name) === this) this.parent.children!.delete(this.name)
   }
 }

@@ -7,7 +7,7 @@
 import { EBUSY, EINVAL, ENODEV, ENOENT, ENOTDIR, EPERM } from '../abi/errno.ts'
 import { CAP_SYS_ADMIN } from '../kernel/credentials.ts'
 import type { Task } from '../kernel/task.ts'
-import type { Dentry } from './dentry.ts'
+import { Dentry } from './dentry.ts'
 import { fileSystem } from './file-system.ts'
 import {
   Mount,
@@ -83,12 +83,14 @@ export function mountAt(
 function remountBind(at: Path, flags: number): number {
   if (at.dentry !== at.mount.root) return -EINVAL
   at.mount.flags = mountFlags(flags)
+  Dentry.generation++
   return 0
 }
 
 function remount(at: Path, flags: number): number {
   if (at.dentry !== at.mount.root) return -EINVAL
   at.mount.flags = mountFlags(flags)
+  Dentry.generation++
   return 0
 }
 

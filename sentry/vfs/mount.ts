@@ -1,7 +1,7 @@
 /**
  * Mount: a super block's tree attached to a place (Linux: struct mount), and the namespace that holds them.
  */
-import type { Dentry } from './dentry.ts'
+import { Dentry } from './dentry.ts'
 import type { SuperBlock } from './super-block.ts'
 
 export const MS_RDONLY = 1
@@ -69,6 +69,7 @@ export class MountNamespace {
     mount.parent = parent
     mount.mountpoint = mountpoint
     mountpoint.mounted++
+    Dentry.generation++
     if (parent.children === null) parent.children = new Map()
     parent.children.set(mountpoint, mount)
     this.mounts.push(mount)
@@ -76,6 +77,7 @@ export class MountNamespace {
 
   /** Detaches one mount (its children must be gone or detached with it). */
   detach(mount: Mount): void {
+    Dentry.generation++
     const i = this.mounts.indexOf(mount)
     if (i >= 0) this.mounts.splice(i, 1)
     if (mount.mountpoint !== null) {

@@ -15,6 +15,7 @@ import { type Mount, MS_NOSYMFOLLOW } from './mount.ts'
 import { Path } from './path.ts'
 import { genericPermission, MAY_EXEC } from './permission.ts'
 import { touchAtime } from './times.ts'
+import { cachedWalk, rememberWalk } from './walk-cache.ts'
 
 /** Follow a symbolic link in the last component. */
 export const LOOKUP_FOLLOW = 1
@@ -30,6 +31,8 @@ export const LOOKUP_NO_MAGICLINKS = 0x20
 export const LOOKUP_NO_SYMLINKS = 0x40
 export const LOOKUP_BENEATH = 0x80
 export const LOOKUP_IN_ROOT = 0x100
+/** Walks that are not kept in the cache. */
+const LOOKUP_SPECIAL = 0x1f0
 const LOOKUP_SCOPED = LOOKUP_BENEATH | LOOKUP_IN_ROOT
 
 export const NAME_MAX = 255
@@ -59,6 +62,8 @@ export class Nameidata {
   lastType = LAST_ROOT
   /** The last component was followed by a slash. */
   trailing = false
+  /** Nothing on the way was on a shared file system or a magic link: the result may be kept. */
+  steady = true
 
   /** Starts at `dirfd` or, for an absolute name, at the root. 0 or −errno. */
   start(t: Task, dirfd: number, name: string, flags: number): number {
@@ -117,6 +122,7 @@ export class Nameidata {
     this.last = ''
     this.lastType = LAST_ROOT
     this.trailing = false
+    this.steady = true
     if (name.charCodeAt(0) === SLASH) {
       const err = this.toRoot()
       if (err !== 0) return err
@@ -126,6 +132,7 @@ export class Nameidata {
       if (pos >= name.length) return (this.flags & LOOKUP_DIRECTORY) !== 0 && !parent ? this.mustBeDir() : 0
       const dir = this.dentry.inode!
       if ((dir.mode & S_IFMT) !== S_IFDIR) return -ENOTDIR
+      if (dir.sb.shared) this.steady = false
       const denied = this.mayLookup(dir)
       if (denied !== 0) return denied
       let end = name.indexOf('/', pos)
@@ -247,6 +254,7 @@ export class Nameidata {
       if ((this.flags & LOOKUP_NO_MAGICLINKS) !== 0) return -ELOOP
       if ((this.flags & LOOKUP_SCOPED) !== 0) return -EXDEV
       if ((this.flags & LOOKUP_NO_XDEV) !== 0 && jump.mount !== this.mount) return -EXDEV
+      this.steady = false
       this.mount = jump.mount
       this.dentry = jump.dentry
       return null
@@ -306,8 +314,19 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
   dropUnusedDentries()
   let err = ND.start(t, dirfd, name, flags)
   if (err !== 0) return err
+  if ((flags & LOOKUP_SPECIAL) !== 0) {
+    err = ND.walk(name, false)
+    return err !== 0 ? err : ND.result()
+  }
+  const start = ND.dentry
+  const startMount = ND.mount
+  const known = cachedWalk(name, start, startMount, t, flags)
+  if (known !== null) return known
   err = ND.walk(name, false)
-  return err !== 0 ? err : ND.result()
+  if (err !== 0) return err
+  const path = ND.result()
+  if (ND.steady) rememberWalk(name, start, startMount, t, flags, path)
+  return path
 }
 
 /** As {@link walkAt}, from the working directory. */
