@@ -48,6 +48,8 @@ const TCSETSW2 = 0x402c542c
 const TCSETSF2 = 0x402c542d
 const TIOCGDEV = 0x80045432
 const TIOCVHANGUP = 0x5437
+const TIOCGLCKTRMIOS = 0x5456
+const TIOCSLCKTRMIOS = 0x5457
 const TIOCGEXCL = 0x80045440
 
 const TCIFLUSH = 0
@@ -76,6 +78,14 @@ export function ttyIoctl(
     case TCGETA:
       tty.termios.encodeOld(VIEW)
       return t.writeBytes(arg, ARG, TERMIO_SIZE)
+    case TIOCGLCKTRMIOS:
+      tty.lockedTermios.encode(VIEW)
+      return t.writeBytes(arg, ARG, TERMIOS_SIZE)
+    case TIOCSLCKTRMIOS:
+      if (!t.creds.capable(CAP_SYS_ADMIN)) return -EPERM
+      if (t.readBytes(arg, ARG, TERMIOS_SIZE) < 0) return -EFAULT
+      tty.lockedTermios.decode(VIEW, false)
+      return 0
     case TCSETS:
     case TCSETSW:
       return setTermios(t, tty, arg, TERMIOS_SIZE, false)
@@ -177,6 +187,7 @@ function setTermios(t: Task, tty: Tty, arg: number, size: number, flushFirst: bo
   next.copyFrom(tty.termios)
   if (size === TERMIO_SIZE) next.decodeOld(VIEW)
   else next.decode(VIEW, size === TERMIOS2_SIZE)
+  next.keepLocked(tty.termios, tty.lockedTermios)
   if (flushFirst) tty.flushInput()
   tty.setTermios(next)
   return 0

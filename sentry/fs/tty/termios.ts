@@ -92,6 +92,26 @@ export class Termios {
     return t
   }
 
+  /** All zero: a mask that locks nothing. */
+  static nothing(): Termios {
+    const t = new Termios()
+    t.cflag = 0
+    t.cc.fill(0)
+    t.ispeed = t.ospeed = 0
+    return t
+  }
+
+  /** Puts back from `old` what `locked` has set. */
+  keepLocked(old: Termios, locked: Termios): void {
+    const keep = (now: number, before: number, mask: number): number => ((now & ~mask) | (before & mask)) >>> 0
+    this.iflag = keep(this.iflag, old.iflag, locked.iflag)
+    this.oflag = keep(this.oflag, old.oflag, locked.oflag)
+    this.cflag = keep(this.cflag, old.cflag, locked.cflag)
+    this.lflag = keep(this.lflag, old.lflag, locked.lflag)
+    if (locked.line !== 0) this.line = old.line
+    for (let i = 0; i < NCCS; i++) if (locked.cc[i] !== 0) this.cc[i] = old.cc[i]!
+  }
+
   copyFrom(other: Termios): void {
     this.iflag = other.iflag
     this.oflag = other.oflag

@@ -54,6 +54,8 @@ export abstract class Tty implements ControllingTty, LineOwner, Hardware {
   /** 'pts/3': what ps shows. */
   readonly name: string
   readonly termios: Termios = Termios.standard()
+  /** Bits and characters that nobody may change (TIOCSLCKTRMIOS). */
+  readonly lockedTermios: Termios = Termios.nothing()
   readonly window: WindowSize = { rows: 0, cols: 0, xpixel: 0, ypixel: 0 }
   readonly queue = new WaitQueue()
   readonly output: TtyOutput
