@@ -27,6 +27,9 @@ function readOffset(t: Task, addr: number): number {
   return lo < 0 || hi < 0 ? Number.NaN : lo + (hi | 0) * TWO32
 }
 
+/** Whether the last {@link pump} stopped at the input's end; sizes do not tell: generated files have none of their own. */
+let inputEnded = false
+
 /**
  * Reads from a positioned file and writes to `out` until `len` bytes are through, the input ends, or the output would
  * sleep. Returns the bytes, or −errno when there were none.
@@ -40,9 +43,13 @@ function pump(
   len: number,
 ): number {
   let done = 0
+  inputEnded = false
   while (done < len) {
     const n = input.read(t, new KernelIovIter(CHUNK, 0, Math.min(CHUNK.length, len - done)), inPos + done)
-    if (n <= 0) return done > 0 || n === 0 ? done : n
+    if (n <= 0) {
+      inputEnded = true
+      return done > 0 || n === 0 ? done : n
+    }
     let written = 0
     while (written < n) {
       const iter = new KernelIovIter(CHUNK, written, n - written)
@@ -102,7 +109,7 @@ export function sysSendfile(t: Task): SysRet {
   }
   const total = t.progress
   if (ret < 0 && ret !== -EAGAIN) return total > 0 ? total : ret
-  const ended = ret >= 0 && (total >= count || !out.writesFully || base + ret >= input.inode.size)
+  const ended = ret >= 0 && (total >= count || !out.writesFully || inputEnded)
   if (ended) return total
   if (out.waitQueue === null || (out.flags & O_NONBLOCK) !== 0) return total > 0 ? total : ret
   const waiting = t.waitOn(out.waitQueue, EPOLLOUT, ERESTARTSYS)

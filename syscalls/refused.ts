@@ -12,7 +12,6 @@ import {
   CAP_SYS_NICE,
   CAP_SYS_PACCT,
   CAP_SYS_RAWIO,
-  CAP_SYS_TTY_CONFIG,
 } from '../sentry/kernel/credentials.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
@@ -26,7 +25,6 @@ export const sysNeedsAdmin = needs(CAP_SYS_ADMIN)
 export const sysNeedsModule = needs(CAP_SYS_MODULE)
 export const sysNeedsRawio = needs(CAP_SYS_RAWIO)
 export const sysNeedsPacct = needs(CAP_SYS_PACCT)
-export const sysNeedsTtyConfig = needs(CAP_SYS_TTY_CONFIG)
 export const sysNeedsBoot = needs(CAP_SYS_BOOT)
 export const sysNeedsNice = needs(CAP_SYS_NICE)
 

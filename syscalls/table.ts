@@ -93,7 +93,6 @@ import {
   sysNeedsNice,
   sysNeedsPacct,
   sysNeedsRawio,
-  sysNeedsTtyConfig,
   sysPtrace,
   sysReboot,
 } from './refused.ts'
