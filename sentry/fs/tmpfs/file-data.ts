@@ -28,11 +28,15 @@ const OFFSET = new Float64Array(1)
 const OFFSET_VIEW = new DataView(OFFSET.buffer)
 const EMPTY = new Uint8Array(0)
 const PAGE = 4096
+const FALLOC_KEEP_SIZE = 1
+const FALLOC_PUNCH_HOLE = 2
 
 export class FileData {
   size = 0
   private inline: Uint8Array = EMPTY
   private fd = -1
+  /** Pages that fallocate(2) promised: they count as taken, but no memory is spent on them before they are written. */
+  private reserved = 0
 
   /** ≥ 0 bytes or −errno; 0 at the end of file. */
   read(iter: IovIter, pos: number): number {
@@ -91,6 +95,7 @@ export class FileData {
   }
 
   truncate(size: number): number {
+    if (size < this.size) this.reserved = Math.min(this.reserved, Math.ceil(size / PAGE))
     if (this.fd < 0 && size <= INLINE_MAX) {
       this.grow(size)
       if (size < this.size) this.inline.fill(0, size, this.size)
@@ -104,12 +109,22 @@ export class FileData {
     return err
   }
 
-  fallocate(mode: number, offset: number, len: number): number {
+  /** fallocate(2) without FALLOC_FL_PUNCH_HOLE. */
+  reserve(keepSize: boolean, offset: number, len: number): number {
+    const end = offset + len
+    const before = this.pages()
+    const err = keepSize || end <= this.size ? 0 : this.truncate(end)
+    if (err === 0) {
+      this.reserved = Math.max(this.reserved, Math.min(Math.ceil(end / PAGE), before + Math.ceil(len / PAGE)))
+    }
+    return err
+  }
+
+  punchHole(offset: number, len: number): number {
     const fd = this.hostFd()
     if (fd < 0) return fd
-    const err = fallocate(fd, mode, offset, len)
-    if (err === 0 && (mode & 1) === 0 && offset + len > this.size) this.size = offset + len
-    return err
+    this.reserved = 0
+    return fallocate(fd, FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE, offset, len)
   }
 
   /** SEEK_DATA or SEEK_HOLE from `pos`. */
@@ -121,6 +136,11 @@ export class FileData {
 
   /** Pages that it takes. */
   pages(): number {
+    return Math.max(this.reserved, this.filledPages())
+  }
+
+  /** Pages that hold data. */
+  filledPages(): number {
     if (this.fd < 0) return Math.ceil(Math.min(this.size, this.inline.length) / PAGE)
     statxFd(this.fd, STATX_BLOCKS, STATX)
     return (STATX_VIEW.getUint32(48, true) + STATX_VIEW.getUint32(52, true) * 0x1_0000_0000) / 8
@@ -159,6 +179,7 @@ export class FileData {
     if (this.fd >= 0) hostClose(this.fd)
     this.fd = -1
     this.inline = EMPTY
+    this.reserved = 0
     this.size = 0
   }
 

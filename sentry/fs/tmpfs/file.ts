@@ -92,6 +92,8 @@ export class TmpfsFile extends TmpfsInode {
     const last = Math.floor((pos + len - 1) / PAGE)
     let free = sb.maxPages - sb.usedPages
     if (last - first + 1 <= free) return len
+    // What was promised to this file is there for it.
+    free += this.data.pages() - this.data.filledPages()
     // Nearly full: only pages that are not there yet need room.
     for (let page = first; page <= last; page++) {
       const there = this.data.seek(page * PAGE, SEEK_DATA)
@@ -139,7 +141,9 @@ export class TmpfsFile extends TmpfsInode {
       if (offset + len > MAX_SIZE) return -EFBIG
       if (this.sb.maxPages !== 0 && this.room(offset, len) < len) return -ENOSPC
     }
-    const err = this.data.fallocate(mode, offset, len)
+    const punch = (mode & FALLOC_PUNCH_HOLE) !== 0
+    const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0
+    const err = punch ? this.data.punchHole(offset, len) : this.data.reserve(keepSize, offset, len)
     this.size = this.data.size
     if (err === 0) {
       touchMtime(this)
