@@ -35,8 +35,9 @@ const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const SENDTO = 44
 const RECVFROM = 45
-/** What a pipe that polls writable takes without sleeping. */
+/** What a pipe, or a terminal, that polls writable takes without sleeping. */
 const PIPE_BUF = 4096
+const TTY_ROOM = 256
 const BOUNCE = new Uint8Array(65536)
 
 const TCGETS = 0x5401
@@ -59,6 +60,7 @@ export class HostStream extends FileDescription implements HostFdHandler {
   /** O_NONBLOCK is set and nobody else shares it. */
   private readonly ownDescription: boolean
   private readonly isSocket: boolean
+  private readonly isTty: boolean
   private readonly queue = new WaitQueue()
   private watched = false
   /** The host cannot tell of changes (/dev/null): always ready, and epoll refuses it as natively. */
@@ -71,6 +73,7 @@ export class HostStream extends FileDescription implements HostFdHandler {
     this.hostPoll = hostPoll
     this.ownDescription = ownDescription
     this.isSocket = inode.isSocket
+    this.isTty = (inode.mode & S_IFMT) === S_IFCHR
   }
 
   override get inode(): Inode {
@@ -103,7 +106,7 @@ export class HostStream extends FileDescription implements HostFdHandler {
     if ((this.flags & O_ACCMODE) === O_RDONLY) return -EBADF
     let done = 0
     while (iter.remaining > 0) {
-      const cap = this.ownDescription || this.isSocket ? BOUNCE.length : PIPE_BUF
+      const cap = this.ownDescription || this.isSocket ? BOUNCE.length : this.isTty ? TTY_ROOM : PIPE_BUF
       const mark = iter.mark()
       const want = Math.min(iter.remaining, cap)
       const got = iter.copyFrom(BOUNCE, 0, want)
