@@ -21,7 +21,7 @@ import { Kernel } from '../sentry/kernel/kernel.ts'
 import { configureNetwork } from '../sentry/net/configure.ts'
 import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
 import type { Platform } from '../sentry/platform/platform.ts'
-import { setStubOomScore } from '../sentry/platform/zygote.ts'
+import { placeStubs } from '../sentry/platform/zygote.ts'
 import { SystrapPlatform, systrapAvailable } from '../sentry/platform/systrap/systrap-platform.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
@@ -51,7 +51,7 @@ function choosePlatform(wanted: BootConfig['platform']): Platform {
 }
 
 function start(config: BootConfig): Kernel {
-  setStubOomScore(config.stubOomScoreAdj)
+  placeStubs(config.stubOomScoreAdj, config.fds.guestCgroups)
   const platform = choosePlatform(config.platform)
   const kernel = new Kernel(
     platform,

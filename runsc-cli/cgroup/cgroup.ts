@@ -85,6 +85,17 @@ export function createCgroups(plan: CgroupPlan): void {
   }
 }
 
+/**
+ * Below the v1 memory cgroup, one for the guest's processes alone: it gets the exact limit, and the runtime's own
+ * allocations never find it full (whoever finds a cgroup full has the host kill something in it). v2 has no such place:
+ * there, a cgroup with processes cannot have children with controllers.
+ */
+export function guestMemoryCgroups(plan: CgroupPlan): string[] {
+  return plan.dirs
+    .filter((d) => d.hierarchy.version === 1 && d.hierarchy.controllers.includes('memory'))
+    .map((d) => join(d.path, 'guest'))
+}
+
 /** Writes the limits; returns warnings about those the host has no file for. */
 export function limitCgroups(plan: CgroupPlan, resources: Resources): string[] {
   const warnings: string[] = []
@@ -100,6 +111,8 @@ export function limitCgroups(plan: CgroupPlan, resources: Resources): string[] {
       continue
     }
     writeLimit(file, write)
+    const guest = join(dir.path, 'guest', write.file)
+    if (write.guestValue !== undefined && existsSync(guest)) writeLimit(guest, { ...write, value: write.guestValue })
   }
   return warnings
 }

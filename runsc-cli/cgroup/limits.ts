@@ -11,6 +11,8 @@ export interface CgroupWrite {
   controller: string
   file: string
   value: string
+  /** For the cgroup of the guest's processes alone: the limit without the allowance. */
+  guestValue?: string
   /** The field of linux.resources, for messages. */
   field: string
 }
@@ -29,12 +31,13 @@ export function writesV1(r: Limits): CgroupWrite[] {
   const add = (controller: string, file: string, value: string | number | undefined, field: string) => {
     if (value !== undefined && value !== '') out.push({ controller, file, value: String(value), field })
   }
+  const addBoth = (file: string, limit: number, field: string) =>
+    out.push({ controller: 'memory', file, value: String(withAllowance(limit)), guestValue: String(limit), field })
   const { memory, cpu, pids } = r
   if (memory) {
-    if (memory.limit !== undefined && memory.limit !== 0)
-      add('memory', 'memory.limit_in_bytes', withAllowance(memory.limit), 'memory.limit')
+    if (memory.limit !== undefined && memory.limit !== 0) addBoth('memory.limit_in_bytes', memory.limit, 'memory.limit')
     if (memory.swap !== undefined && memory.swap !== 0)
-      add('memory', 'memory.memsw.limit_in_bytes', withAllowance(memory.swap), 'memory.swap')
+      addBoth('memory.memsw.limit_in_bytes', memory.swap, 'memory.swap')
     if (memory.reservation) add('memory', 'memory.soft_limit_in_bytes', memory.reservation, 'memory.reservation')
     if (memory.swappiness !== undefined && memory.swappiness <= 100)
       add('memory', 'memory.swappiness', memory.swappiness, 'memory.swappiness')

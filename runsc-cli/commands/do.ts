@@ -87,6 +87,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     controlSocket: '',
     owned: true,
     cgroups: [],
+    guestCgroups: [],
     netns: network === 'none' ? undefined : '',
   })
   const owner = ControlClient.fromFd(sandbox.owner).unref()

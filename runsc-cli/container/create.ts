@@ -2,8 +2,9 @@
  * create: from a bundle to a sandbox whose init process waits for `start`. Whatever goes wrong, nothing is left behind;
  * whenever this process is killed, what is on disk suffices for `delete --force` to clean up.
  */
+import { mkdirSync } from 'node:fs'
 import { userInfo } from 'node:os'
-import { checkUnused, createCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
+import { checkUnused, createCgroups, guestMemoryCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
 import { CliError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { GlobalOptions } from '../options.ts'
@@ -72,9 +73,11 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
   try {
     checkUnused(cgroups)
     // On disk before they exist, so that none is forgotten.
-    state.cgroups = cgroups.dirs.map((d) => d.path)
+    const guestCgroups = linux?.resources?.memory?.limit ? guestMemoryCgroups(cgroups) : []
+    state.cgroups = [...cgroups.dirs.map((d) => d.path), ...guestCgroups]
     directory.write(state)
     createCgroups(cgroups)
+    for (const dir of guestCgroups) mkdirSync(dir, { recursive: true })
     if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources)) log.warn(warning)
     ensureMountPoints(spec.rootfs, boot.mounts)
 
@@ -91,7 +94,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       controllingConsole: slave >= 0,
       controlSocket: directory.controlSocket,
       owned: request.owned,
-      cgroups: state.cgroups,
+      cgroups: cgroups.dirs.map((d) => d.path),
+      guestCgroups,
       netns: network ? network.path || undefined : '',
     })
     state.sentry = processRef(sandbox.sentry.pid!)

@@ -36,6 +36,8 @@ export interface SandboxSpec {
   /** Whether the sandbox is to end with this process. */
   owned: boolean
   cgroups: string[]
+  /** Cgroups below those, for the guest's processes alone. */
+  guestCgroups: string[]
   /** undefined: a new network namespace; empty: the host's; else one by path. */
   netns: string | undefined
 }
@@ -166,6 +168,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...goferArgs.map(String),
   ])
 
+  const guestCgroups = spec.guestCgroups.map((dir) => openSync(join(dir, 'cgroup.procs'), 'w'))
   const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number])
   const boot: BootConfig = {
     ...spec.boot,
@@ -173,6 +176,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     fds: {
       stdio: spec.stdio.map((fd, i) => (fd < 0 ? -1 : i)) as [number, number, number],
       preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
+      guestCgroups: guestCgroups.map((fd) => fds.add(fd)),
       gofer: fds.add(goferForSentry),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
@@ -199,6 +203,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
 
   for (const fd of [devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
     if (fd >= 0) close(fd)
+  for (const fd of guestCgroups) closeSync(fd)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
 }
 

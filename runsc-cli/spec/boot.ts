@@ -18,6 +18,7 @@ export interface BootPlan {
 export const NO_BOOT_FDS: BootFds = {
   stdio: [0, 1, 2],
   preserved: [],
+  guestCgroups: [],
   gofer: -1,
   control: -1,
   owner: -1,

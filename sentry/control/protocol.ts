@@ -114,6 +114,8 @@ export interface BootFds {
   stdio: [number, number, number]
   /** Init's further descriptors, from 3 upwards (`--preserve-fds`): descriptors of the sentry. */
   preserved: number[]
+  /** `cgroup.procs`, open for writing, of host cgroups that are for the stub processes alone. */
+  guestCgroups: number[]
   /** SEQPACKET socket to the gofer. */
   gofer: number
   /** Listening control socket (stream); −1: none (`do`). */

@@ -2,13 +2,13 @@
  * The zygote (DESIGN §5): the pristine stub process that every new address space is forked from. Both platforms set it
  * up through ptrace, before any guest code exists.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import * as host from '../../native/host.ts'
 import { distDir } from '../../native/library.ts'
 import { ptCall, ptVmWrite, ptZygote } from '../../native/ptrace.ts'
 import { SYS_close, SYS_munmap, SYS_seccomp } from '../abi/syscall-numbers.ts'
-import { STUB_BASE, STUB_OPS } from './stub.ts'
+import { LISTENER_FD, STUB_BASE, STUB_OPS } from './stub.ts'
 
 export interface Range {
   start: number
@@ -32,10 +32,12 @@ export function startZygote(slot: number, fds: ZygoteFds): void {
 }
 
 let oomScoreAdj = 0
+let cgroups: readonly number[] = []
 
-/** The host's oom_score_adj of every stub process to come. */
-export function setStubOomScore(value: number): void {
-  oomScoreAdj = value
+/** Where every stub process to come stands with the host: its oom_score_adj, and `cgroup.procs` files to be entered in. */
+export function placeStubs(score: number, cgroupFds: readonly number[]): void {
+  oomScoreAdj = score
+  cgroups = cgroupFds
 }
 
 /** Leaves only what is ours and the vDSO, and says where that is. */
@@ -44,6 +46,7 @@ export function emptyAddressSpace(slot: number, pid: number, vdso: Range, vvar: 
   try {
     writeFileSync(`/proc/${pid}/oom_score_adj`, String(oomScoreAdj))
   } catch {}
+  for (const fd of cgroups) writeSync(fd, String(pid))
   const maps = readFileSync(`/proc/${pid}/maps`, 'latin1')
   for (const line of maps.split('\n')) {
     const match = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)$/.exec(line)
@@ -80,11 +83,12 @@ export function installFilter(slot: number, pid: number, filter: Uint8Array): nu
   const SECCOMP_SET_MODE_FILTER = 1
   const NEW_LISTENER = 8
   const remote = ptCall(slot, SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER, STUB_OPS, 0, 0, 0)
-  if (remote < 0) throw new Error(`platform: seccomp with a listener failed (errno ${-remote})`)
+  if (remote !== LISTENER_FD) throw new Error(`platform: seccomp with a listener failed (${remote})`)
   const pidfd = host.pidfdOpen(pid, 0)
   const listener = host.pidfdGetfd(pidfd, remote)
   host.close(pidfd)
   if (listener < 0) throw new Error(`platform: cannot get the seccomp listener (errno ${-listener})`)
-  ptCall(slot, SYS_close, remote, 0, 0, 0, 0, 0)
+  const closed = ptCall(slot, SYS_close, remote, 0, 0, 0, 0, 0)
+  if (closed !== 0) throw new Error(`platform: the stub keeps its listener (errno ${-closed})`)
   return listener
 }

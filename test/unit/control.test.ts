@@ -228,9 +228,12 @@ describe('hostile clients', () => {
   })
 })
 
+// msgpackr renames a `__proto__` key, on purpose.
+const json = fc.jsonValue().filter((v) => !JSON.stringify(v).includes('__proto__'))
+
 test('frames survive any split', () => {
   fc.assert(
-    fc.property(fc.array(fc.jsonValue(), { maxLength: 5 }), fc.integer({ min: 1, max: 7 }), (values, size) => {
+    fc.property(fc.array(json, { maxLength: 5 }), fc.integer({ min: 1, max: 7 }), (values, size) => {
       const wrapped = values.map((value) => ({ value }))
       const bytes = Buffer.concat(wrapped.map(encodeFrame))
       const reader = new FrameReader()
