@@ -41,6 +41,8 @@ export const STUB_OPS = 0x7ffff0004000
 const inStub = { from: STUB_TEXT, to: STUB_TEXT + STUB_TEXT_SIZE }
 /** As in native/stub/protocol.h. */
 const WAKE_FD = 6
+const DONATED_FD = 5
+export const LISTENER_FD = 0
 const MAP_ANONYMOUS = 0x20
 const FUTEX_CMD_MASK = 0x7f
 /** WAIT WAKE REQUEUE CMP_REQUEUE WAKE_OP WAIT_BITSET WAKE_BITSET: everything but priority inheritance. */
@@ -88,7 +90,11 @@ export function guestFilter(trapped: number, systrap = false): Uint8Array {
       action: SECCOMP_ALLOW,
     },
     { nr: SYS_mmap, ip: inStub, action: SECCOMP_USER_NOTIF },
-    { nr: [SYS_munmap, SYS_mprotect, SYS_mremap, SYS_exit, SYS_close], ip: inStub, action: SECCOMP_ALLOW },
+    { nr: [SYS_munmap, SYS_mprotect, SYS_mremap, SYS_exit], ip: inStub, action: SECCOMP_ALLOW },
+    // Only the descriptor of the mapping in progress: without its wake-up a process could make nobody notice it.
+    { nr: SYS_close, ip: inStub, args: [{ arg: 0, op: 'eq', value: DONATED_FD }], action: SECCOMP_ALLOW },
+    // The zygote's copy of the listener, once: the lowest number, since it starts with no other.
+    { nr: SYS_close, ip: inStub, args: [{ arg: 0, op: 'eq', value: LISTENER_FD }], action: SECCOMP_ALLOW },
     ...ADVICE.map((advice) => ({
       nr: SYS_madvise,
       ip: inStub,
