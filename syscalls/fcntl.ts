@@ -189,16 +189,17 @@ export function sysIoctl(t: Task): SysRet {
     case FIOASYNC: {
       const on = t.readU32(arg)
       if (on < 0) return on
+      if (((file.flags & F.O_ASYNC) !== 0) === (on !== 0)) return 0
       if (file.waitQueue === null) return -ENOTTY
-      if (((file.flags & F.O_ASYNC) !== 0) !== (on !== 0)) ownerOf(file).setAsync(t.kernel, fd, on !== 0)
+      ownerOf(file).setAsync(t.kernel, fd, on !== 0)
       return 0
     }
     case FIGETBSZ:
-      return file.inode.isReg || file.inode.isDir ? t.writeU32(arg, file.inode.blksize) : -EINVAL
+      return t.writeU32(arg, file.inode.blksize)
     case FIOQSIZE:
       return file.inode.isReg || file.inode.isDir ? t.writeU64(arg, file.inode.size) : -ENOTTY
     case FIBMAP:
-      return -EPERM
+      return file.inode.isReg ? -EPERM : -ENOTTY
     case FIFREEZE:
       return -EPERM
     case FIONREAD:

@@ -35,6 +35,8 @@ const TIOCGSOFTCAR = 0x5419
 const TIOCSSOFTCAR = 0x541a
 const TIOCINQ = 0x541b
 const TIOCCONS = 0x541d
+const TIOCSSERIAL = 0x541f
+const TIOCGPTPEER = 0x5441
 const TIOCNOTTY = 0x5422
 const TIOCSETD = 0x5423
 const TIOCGETD = 0x5424
@@ -168,6 +170,10 @@ export function ttyIoctl(
     case TIOCSTI:
       // As with dev.tty.legacy_tiocsti = 0: typing for others is how sandboxes get left.
       return t.creds.capable(CAP_SYS_ADMIN) && !ofMaster ? pushBack(t, tty, arg) : -EIO
+    case TIOCSSERIAL:
+      return t.readBytes(arg, ARG, 64) < 0 ? -EFAULT : -ENOTTY
+    case TIOCGPTPEER:
+      return -EIO
     case TIOCCONS:
       return t.creds.capable(CAP_SYS_ADMIN) ? 0 : -EPERM
     case TIOCVHANGUP:
