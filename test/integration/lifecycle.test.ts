@@ -16,7 +16,10 @@ const readText = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8'
 
 describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
   const w = new Workspace()
-  afterAll(() => void w.clean())
+  afterAll(() => {
+    w.clean()
+    spawnSync('sh', ['-c', 'find /sys/fs/cgroup -depth -type d -name tssandbox-it -exec rmdir {} + 2> /dev/null'])
+  })
   const sh = (script: string, change?: (c: Config) => void, copy = false) =>
     w.bundle(rootfs, ['sh', '-c', script], change, copy)
   let ids = 0
