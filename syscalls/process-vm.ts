@@ -30,13 +30,21 @@ function readVector(t: Task, addr: number, count: number): Float64Array | number
   return pairs
 }
 
+function isEmpty(pairs: Float64Array): boolean {
+  for (let i = 1; i < pairs.length; i += 2) if (pairs[i] !== 0) return false
+  return true
+}
+
 /** process_vm_rw: moves bytes between the caller's vector and the other task's, in the order of the vectors. */
 function transfer(t: Task, write: boolean): SysRet {
   if (t.argPtr(5) !== 0) return -EINVAL
   const local = readVector(t, t.argPtr(1), t.argPtr(2))
   if (typeof local === 'number') return local
+  // Nothing to move: Linux does not even look for the process.
+  if (isEmpty(local)) return 0
   const remote = readVector(t, t.argPtr(3), t.argPtr(4))
   if (typeof remote === 'number') return remote
+  if (isEmpty(remote)) return 0
   const other = t.kernel.ids.task(t.argI32(0))
   if (other === undefined || other.state === DEAD) return -ESRCH
   if (ptraceAccess(t, other, false) < 0) return -EPERM

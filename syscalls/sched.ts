@@ -10,6 +10,7 @@ import {
   isRealtime,
   SCHED_BATCH,
   SCHED_DEADLINE,
+  SCHED_EXT,
   SCHED_FIFO,
   SCHED_IDLE,
   SCHED_NORMAL,
@@ -110,14 +111,14 @@ export function sysSchedGetparam(t: Task): SysRet {
 export function sysSchedGetPriorityMax(t: Task): SysRet {
   const policy = t.argI32(0)
   if (policy === SCHED_FIFO || policy === SCHED_RR) return 99
-  return policy >= 0 && policy <= SCHED_DEADLINE && policy !== 4 ? 0 : -EINVAL
+  return policy >= 0 && policy <= SCHED_EXT && policy !== 4 ? 0 : -EINVAL
 }
 
 /** sched_get_priority_min(2). */
 export function sysSchedGetPriorityMin(t: Task): SysRet {
   const policy = t.argI32(0)
   if (policy === SCHED_FIFO || policy === SCHED_RR) return 1
-  return policy >= 0 && policy <= SCHED_DEADLINE && policy !== 4 ? 0 : -EINVAL
+  return policy >= 0 && policy <= SCHED_EXT && policy !== 4 ? 0 : -EINVAL
 }
 
 const TIMESPEC = Buffer.alloc(16)

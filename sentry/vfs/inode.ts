@@ -208,6 +208,11 @@ export abstract class Inode {
     return 0
   }
 
+  /** Whether `t` may in spite of the mode bits; asked only after they refused. */
+  grants(_t: Task): boolean {
+    return false
+  }
+
   /** The last name is gone and nobody has it open: free what it holds. */
   evict(): void {}
 

@@ -200,7 +200,7 @@ export class Nameidata {
     const t = this.t
     // The commonest case first: the caller's class has x and the file system has no rules of its own.
     const err = genericPermission(t.creds, dir, MAY_EXEC)
-    return err !== 0 ? err : dir.permission(t, MAY_EXEC)
+    return err !== 0 ? (dir.grants(t) ? 0 : err) : dir.permission(t, MAY_EXEC)
   }
 
   /** An absolute name or link: back to the root of the walk. */

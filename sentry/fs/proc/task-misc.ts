@@ -124,6 +124,11 @@ export function renderSyscall(s: Subject, reader: Task): string | number {
   return `${t.sysno} ${args.join(' ')} ${hex(getReg(t.regs, RSP))} ${hex(getReg(t.regs, RIP))}\n`
 }
 
+export function renderTimerSlack(s: Subject, t: Task): string | number {
+  if (t.group !== s.group && !t.creds.capable(CAP_SYS_NICE)) return -EPERM
+  return `${s.task.timerSlack}\n`
+}
+
 export function storeTimerSlack(s: Subject, t: Task, text: string): number {
   const value = parseLine(text)
   if (!(value >= 0)) return -EINVAL
