@@ -5,7 +5,7 @@
 import { ENXIO } from '../abi/errno.ts'
 import type { Task } from '../kernel/task.ts'
 import type { FileDescription } from './file-description.ts'
-import { type Inode, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT } from './inode.ts'
+import { type Inode, S_IFCHR, S_IFIFO, S_IFMT } from './inode.ts'
 import type { Path } from './path.ts'
 
 /** As Inode.open; may return BLOCK for a FIFO that waits for its other end. */
@@ -14,7 +14,6 @@ export type SpecialOpener = (t: Task, inode: Inode, path: Path, flags: number) =
 const none: SpecialOpener = () => -ENXIO
 let openFifo = none
 let openCharDevice = none
-let openBlockDevice = none
 
 export function registerFifo(opener: SpecialOpener): void {
   openFifo = opener
@@ -23,19 +22,14 @@ export function registerFifo(opener: SpecialOpener): void {
 export function registerCharDevices(opener: SpecialOpener): void {
   openCharDevice = opener
 }
-export function registerBlockDevices(opener: SpecialOpener): void {
-  openBlockDevice = opener
-}
 
-/** A socket cannot be opened: ENXIO, as for a device without a driver. */
+/** Sockets and block devices cannot be opened: ENXIO, as for a device without a driver. */
 export function openSpecial(t: Task, inode: Inode, path: Path, flags: number): FileDescription | number {
   switch (inode.mode & S_IFMT) {
     case S_IFIFO:
       return openFifo(t, inode, path, flags)
     case S_IFCHR:
       return openCharDevice(t, inode, path, flags)
-    case S_IFBLK:
-      return openBlockDevice(t, inode, path, flags)
     default:
       return -ENXIO
   }
