@@ -66,7 +66,7 @@ export function sendMessage(t: Task, sock: Socket, msg: Message): SysRet {
   }
   if (n === -EAGAIN && !wouldBlock) return wait(t, sock, EPOLLOUT, sock.sndTimeoNs, EAGAIN)
   if (t.progress > 0) return t.progress
-  if (n === -EPIPE && (msg.flags & MSG_NOSIGNAL) === 0) sendSigpipe(t)
+  if (n === -EPIPE && sock.isStream && (msg.flags & MSG_NOSIGNAL) === 0) sendSigpipe(t)
   return n
 }
 

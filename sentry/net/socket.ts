@@ -160,7 +160,7 @@ export abstract class Socket extends FileDescription {
   override write(t: Task, iter: IovIter, _pos: number): SysRet {
     const flags = this.type === SOCK_SEQPACKET ? MSG_EOR | MSG_DONTWAIT : MSG_DONTWAIT
     const n = this.sendmsg(t, MESSAGE.reset(iter, flags))
-    if (n === -EPIPE) sendSigpipe(t)
+    if (n === -EPIPE && this.isStream) sendSigpipe(t)
     return n
   }
 

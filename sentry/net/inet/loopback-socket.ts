@@ -56,6 +56,8 @@ export abstract class LoopbackSocket extends Socket {
   readonly uid: number
   readonly options = new InetOptions()
   protected readonly table: PortTable
+  /** The port of a connection that was reset: free for others, still shown by getsockname(2). */
+  protected lastPort = 0
   /** Bound by the guest: stays bound when a connection ends. */
   protected userBound = false
 
@@ -99,7 +101,9 @@ export abstract class LoopbackSocket extends Socket {
     this.table.add(this)
   }
   protected leaveTable(): void {
-    if (this.localPort !== 0) this.table.remove(this)
+    if (this.localPort === 0) return
+    this.table.remove(this)
+    this.lastPort = this.localPort
     this.localPort = 0
   }
 
@@ -121,7 +125,8 @@ export abstract class LoopbackSocket extends Socket {
     if (peer) {
       return this.peerKnown ? writeEndpoint(this.family, this.remoteAddr, this.remotePort, out) : -ENOTCONN
     }
-    return writeEndpoint(this.family, this.localAddr, this.localPort, out)
+    const port = this.localPort !== 0 || this.state !== TCP_CLOSE ? this.localPort : this.lastPort
+    return writeEndpoint(this.family, this.localAddr, port, out)
   }
 
   override setSocketOption(_t: Task, name: number, val: Buffer, len: number): SysRet | undefined {

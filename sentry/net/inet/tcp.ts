@@ -23,6 +23,7 @@ import {
 import { O_NONBLOCK } from '../../abi/fcntl.ts'
 import {
   AF_UNSPEC,
+  MSG_ERRQUEUE,
   MSG_OOB,
   MSG_PEEK,
   MSG_TRUNC,
@@ -83,6 +84,8 @@ export class TcpSocket extends LoopbackSocket {
   private finSeen = false
   /** A connect(2) whose result nobody has taken yet (SS_CONNECTING). */
   private connecting = false
+  /** SS_CONNECTED: connect(2) or accept(2) succeeded, and nothing has undone it, not even the end of the connection. */
+  private wasConnected = false
   /** Listener: connections for accept(2), and clients whose SYN found the queue full. */
   private readonly pending: TcpSocket[] = []
   private readonly waiting: TcpSocket[] = []
@@ -111,7 +114,8 @@ export class TcpSocket extends LoopbackSocket {
 
   // ---- connections ---------------------------------------------------------------------------------------------------
   override listen(t: Task, backlog: number): SysRet {
-    if (this.connecting || (this.state !== TCP_CLOSE && this.state !== TCP_LISTEN)) return -EINVAL
+    if (this.connecting || this.wasConnected) return -EINVAL
+    if (this.state !== TCP_CLOSE && this.state !== TCP_LISTEN) return -EINVAL
     this.backlog = backlog
     if (this.state === TCP_LISTEN) return 0
     const err = this.autobind(t, this.localAddr)
@@ -131,7 +135,7 @@ export class TcpSocket extends LoopbackSocket {
       return 0
     }
     if (this.connecting) return this.connectResult()
-    if (this.state !== TCP_CLOSE) return -EISCONN
+    if (this.state !== TCP_CLOSE || this.wasConnected) return -EISCONN
     const bad = readEndpoint(this.family, addr, len, EP)
     if (bad !== 0) return bad
     const dest = this.route(EP.addr)
@@ -147,6 +151,12 @@ export class TcpSocket extends LoopbackSocket {
     this.shut = 0
     this.finSeen = false
     this.state = TCP_SYN_SENT
+    if (dest === this.localAddr && port === this.localPort) {
+      // A socket that meets its own SYN is connected to itself.
+      this.peer = this
+      this.state = TCP_ESTABLISHED
+      return nonblock ? -EINPROGRESS : this.connectResult()
+    }
     const listener = TCP_PORTS.find(dest, port, this.localAddr, this.localPort, true)
     if (listener instanceof TcpSocket && (listener.pending.length <= listener.backlog || listener.backlog < 0)) {
       this.establish(listener)
@@ -163,8 +173,12 @@ export class TcpSocket extends LoopbackSocket {
   private connectResult(): SysRet {
     if (this.state === TCP_SYN_SENT) return -EALREADY
     this.connecting = false
-    if (this.state !== TCP_CLOSE) return 0
+    if (this.state !== TCP_CLOSE) {
+      this.wasConnected = true
+      return 0
+    }
     const err = this.takeError()
+    this.disconnect()
     return err !== 0 ? err : -ECONNABORTED
   }
 
@@ -176,6 +190,7 @@ export class TcpSocket extends LoopbackSocket {
     server.remoteAddr = this.localAddr
     server.remotePort = this.localPort
     server.state = TCP_ESTABLISHED
+    server.wasConnected = true
     server.enterTable()
     server.peer = this
     this.peer = server
@@ -253,13 +268,19 @@ export class TcpSocket extends LoopbackSocket {
       const i = this.listener.waiting.indexOf(this)
       if (i >= 0) this.listener.waiting.splice(i, 1)
       this.listener = null
-    } else if (this.peer !== null) this.abort()
+      this.error = ECONNRESET
+    } else if (this.peer !== null) {
+      const both = this.shut === SHUTDOWN_MASK && this.state === TCP_CLOSE
+      this.abort()
+      if (!both) this.error = ECONNRESET
+    }
     this.state = TCP_CLOSE
     this.connecting = false
+    this.wasConnected = false
     this.remotePort = 0
     this.shut = 0
-    this.error = 0
     this.finSeen = false
+    this.urgent = this.urgentMark = -1
     this.received.clear()
     if (!this.userBound) {
       this.leaveTable()
@@ -278,8 +299,8 @@ export class TcpSocket extends LoopbackSocket {
     const p = this.peer
     this.peer = null
     this.state = TCP_CLOSE
-    this.leaveTable()
-    if (p === null) return
+    if (this.closed) this.leaveTable()
+    if (p === null || p === this) return
     p.peer = null
     p.resetByPeer()
   }
@@ -289,6 +310,7 @@ export class TcpSocket extends LoopbackSocket {
     this.error = this.state === TCP_CLOSE_WAIT ? EPIPE : ECONNRESET
     this.state = TCP_CLOSE
     this.shut = SHUTDOWN_MASK
+    if (!this.userBound) this.leaveTable()
     this.waitQueue.wake(ALL)
   }
 
@@ -374,6 +396,7 @@ export class TcpSocket extends LoopbackSocket {
     }
     const p = this.peer
     const iter = msg.iter!
+    if (iter.remaining === 0) return 0
     if (p === null) return -EPIPE
     if (p.closed && p.listener === null) {
       // The other end has no reader any more: it answers with a reset.
@@ -385,7 +408,6 @@ export class TcpSocket extends LoopbackSocket {
       return n
     }
     const want = iter.remaining
-    if (want === 0) return 0
     const room = this.space
     if (room <= 0) return -EAGAIN
     const n = p.received.append(iter, room)
@@ -403,6 +425,7 @@ export class TcpSocket extends LoopbackSocket {
   }
 
   override recvmsg(_t: Task, msg: Message): SysRet {
+    if ((msg.flags & MSG_ERRQUEUE) !== 0) return -EAGAIN
     if (this.state === TCP_LISTEN) return -ENOTCONN
     if ((msg.flags & MSG_OOB) !== 0) return this.receiveUrgent(msg)
     const iter = msg.iter!

@@ -38,6 +38,8 @@ export class Packet {
   /** Realtime stamp for SO_TIMESTAMP, (sec, nsec). */
   sec = 0
   nsec = 0
+  /** Its urgent byte was read out of band. */
+  urgentRead = false
   next: Packet | null = null
 
   constructor(sender: UnixSocket, data: Uint8Array, length: number, size: number) {

@@ -12,11 +12,13 @@ import {
   MSG_PEEK,
   RCV_SHUTDOWN,
   SEND_SHUTDOWN,
+  SO_OOBINLINE,
   SOCK_STREAM,
   TCP_ESTABLISHED,
 } from '../../abi/socket.ts'
 import type { SysRet } from '../../kernel/sysret.ts'
 import type { Task } from '../../kernel/task.ts'
+import { EPOLLPRI } from '../../vfs/file-description.ts'
 import type { Message } from '../message.ts'
 import {
   attachFiles,
@@ -32,6 +34,9 @@ import { Packet, STREAM_PACKET_MAX, truesize } from './packet.ts'
 import { READABLE, UnixSocket } from './unix-socket.ts'
 
 export class UnixStream extends UnixSocket {
+  /** The packet with the urgent byte, while nobody read it. */
+  private urgent: Packet | null = null
+
   constructor(protocol: number, nonblock: boolean) {
     super(SOCK_STREAM, protocol, nonblock)
   }
@@ -67,7 +72,8 @@ export class UnixStream extends UnixSocket {
   /** Takes over `files` when the result is ≥ 0. */
   private send(t: Task, msg: Message, withFiles: FilesInFlight | null, creds: SenderCreds | null): SysRet {
     let files = withFiles
-    if ((msg.flags & MSG_OOB) !== 0) return -EOPNOTSUPP
+    const urgent = (msg.flags & MSG_OOB) !== 0 ? 1 : 0
+    if (urgent > msg.iter!.remaining) return -EOPNOTSUPP
     if (msg.nameLen > 0) return this.state === TCP_ESTABLISHED ? -EISCONN : -EOPNOTSUPP
     const other = this.peer
     if (other === null) return -ENOTCONN
@@ -75,7 +81,9 @@ export class UnixStream extends UnixSocket {
     const iter = msg.iter!
     let sent = 0
     while (iter.remaining > 0) {
-      const size = Math.min(iter.remaining, (this.sndBuf >> 1) - 64, STREAM_PACKET_MAX)
+      // The urgent byte, the last one, has a packet to itself.
+      const plain = iter.remaining - urgent
+      const size = plain === 0 ? 1 : Math.min(plain, (this.sndBuf >> 1) - 64, STREAM_PACKET_MAX)
       const may = this.maySend()
       if (may !== 0) return sent > 0 ? sent : may
       const data = Buffer.allocUnsafe(size)
@@ -87,6 +95,7 @@ export class UnixStream extends UnixSocket {
       packet.creds = creds ?? (this.passCred || other.passCred || other.ino === 0 ? ownCreds(t) : null)
       other.received.push(packet)
       sent += size
+      if (plain === 0) (other as UnixStream).urge(packet)
       other.waitQueue.wake(READABLE)
     }
     if (files !== null) files.drop()
@@ -95,7 +104,7 @@ export class UnixStream extends UnixSocket {
 
   override recvmsg(t: Task, msg: Message): SysRet {
     if (this.state !== TCP_ESTABLISHED) return -EINVAL
-    if ((msg.flags & MSG_OOB) !== 0) return -EOPNOTSUPP
+    if ((msg.flags & MSG_OOB) !== 0) return this.receiveUrgent(msg)
     const iter = msg.iter!
     const peek = (msg.flags & MSG_PEEK) !== 0
     let skip = peek && this.peekOff > 0 ? this.peekOff : 0
@@ -104,10 +113,10 @@ export class UnixStream extends UnixSocket {
     let peekedFiles = false
     let creds: SenderCreds | null = null
     let haveCreds = false
-    let p = this.received.head
-    while (p !== null && skip >= p.remaining) {
+    let p = this.afterMark(this.received.head, peek, false)
+    while (p !== null && skip > 0 && skip >= p.remaining) {
       skip -= p.remaining
-      p = p.next
+      p = this.afterMark(p.next, peek, false)
     }
     if (p === null) {
       const err = this.takeError()
@@ -118,7 +127,8 @@ export class UnixStream extends UnixSocket {
       }
       return -EAGAIN
     }
-    while (p !== null && (iter.remaining > 0 || (copied === 0 && p.remaining === 0))) {
+    // Also with room for nothing: descriptors and credentials of the next byte are delivered.
+    do {
       if (haveCreds) {
         if (p.creds === null ? creds !== null : !p.creds.equals(creds)) {
           msg.done = true
@@ -146,7 +156,7 @@ export class UnixStream extends UnixSocket {
           break
         }
         skip = 0
-        p = p.next
+        p = this.afterMark(p.next, peek, copied > 0)
         continue
       }
       p.consumed += n
@@ -160,10 +170,67 @@ export class UnixStream extends UnixSocket {
       this.received.shift()
       p.free()
       if (files !== null) break
-      p = this.received.head
-    }
+      if (this.received.head !== null) {
+        p = this.afterMark(this.received.head, peek, copied > 0)
+        if (p === null) msg.done = true
+      } else p = null
+    } while (p !== null && iter.remaining > 0)
     this.deliver(t, msg, haveCreds, creds, files, peekedFiles)
     return copied
+  }
+
+  // ---- urgent data (MSG_OOB) -------------------------------------------------------------------------------------------
+  /** `p`, the newest packet, holds the urgent byte; an earlier one becomes ordinary data. */
+  private urge(p: Packet): void {
+    this.urgent = p
+    this.waitQueue.wake(EPOLLPRI)
+  }
+
+  /**
+   * manage_oob(): where a read goes on when it comes to `p`. Before the urgent byte it stops (null) once it has something;
+   * else it steps over the byte, which is lost unless SO_OOBINLINE.
+   */
+  private afterMark(p: Packet | null, peek: boolean, copied: boolean): Packet | null {
+    let at = p
+    if (at !== null && at.remaining === 0 && at.urgentRead) {
+      if (copied) return null
+      at = peek ? at.next : this.discardHead()
+    }
+    if (at === null || at !== this.urgent) return at
+    if (copied) return null
+    const inline = this.flag(SO_OOBINLINE) !== 0
+    if (peek) return inline ? at : at.next
+    this.urgent = null
+    return inline ? at : this.discardHead()
+  }
+
+  private discardHead(): Packet | null {
+    this.received.shift()!.free()
+    return this.received.head
+  }
+
+  private receiveUrgent(msg: Message): SysRet {
+    const p = this.urgent
+    if (p === null || this.flag(SO_OOBINLINE) !== 0) return -EINVAL
+    if (msg.iter!.copyTo(p.data, 0, 1) < 1) return -EFAULT
+    if ((msg.flags & MSG_PEEK) === 0) {
+      // The empty packet stays as the mark.
+      this.urgent = null
+      p.consumed = 1
+      p.urgentRead = true
+    }
+    msg.outFlags |= MSG_OOB
+    msg.done = true
+    return 1
+  }
+
+  override poll(): number {
+    return this.urgent !== null ? super.poll() | EPOLLPRI : super.poll()
+  }
+
+  protected override get atMark(): boolean {
+    const p = this.received.head
+    return p !== null && (p === this.urgent || (this.urgent === null && p.remaining === 0))
   }
 
   private deliver(

@@ -26,6 +26,7 @@ import {
   SEND_SHUTDOWN,
   SHUT_RDWR,
   SHUTDOWN_MASK,
+  SIOCATMARK,
   SIOCOUTQ,
   SO_PEERCRED,
   SO_PEERGROUPS,
@@ -386,7 +387,15 @@ export abstract class UnixSocket extends Socket {
 
   override ioctl(t: Task, cmd: number, arg: number): SysRet {
     if (cmd === SIOCOUTQ) return t.writeU32(arg, this.wmem)
+    if (cmd === SIOCATMARK) {
+      if (this.type !== SOCK_STREAM) return -EOPNOTSUPP
+      return t.writeU32(arg, this.atMark || this.pending.length > 0 ? 1 : 0)
+    }
     return super.ioctl(t, cmd, arg)
+  }
+  /** Whether the next byte to read is the urgent one. */
+  protected get atMark(): boolean {
+    return false
   }
   override inputBytes(): number {
     if (this.state === TCP_LISTEN) return -EINVAL
