@@ -45,9 +45,10 @@ function message(error: unknown): string {
 }
 
 function choosePlatform(wanted: BootConfig['platform']): Platform {
-  if (wanted === 'systrap' && !systrapAvailable())
+  const available = systrapAvailable()
+  if (wanted === 'systrap' && !available)
     throw new Error('--platform=systrap: this CPU or kernel lacks FSGSBASE; use --platform=ptrace')
-  return wanted === 'systrap' ? new SystrapPlatform() : new PtracePlatform()
+  return wanted !== 'ptrace' && available ? new SystrapPlatform() : new PtracePlatform()
 }
 
 function start(config: BootConfig): Kernel {

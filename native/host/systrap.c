@@ -39,6 +39,12 @@
 #define CLONE_PROCESS_FLAGS (0x8000 | SIGCHLD)
 #define CLONE_THREAD_FLAGS (0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000)
 
+/*
+ * Populated: a thread that traps when its memory cgroup is full must still find its signal stack, or the kernel kills it
+ * with a SIGSEGV that is nobody's fault.
+ */
+#define SLOT_MAP_FLAGS (MAP_SHARED | MAP_FIXED | MAP_POPULATE)
+
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, uint64_t)
 #endif
@@ -378,7 +384,7 @@ static void take_notification(struct order *order)
 		}
 	} else if (order != NULL && order->arena_fd >= 0 && !order->clone_due && d->nr == SYS_mmap &&
 		   order->child_pid == 0 && d->args[0] == order->slot_addr && d->args[1] == SLOT_SIZE &&
-		   d->args[2] == (PROT_READ | PROT_WRITE) && d->args[3] == (MAP_SHARED | MAP_FIXED) &&
+		   d->args[2] == (PROT_READ | PROT_WRITE) && d->args[3] == SLOT_MAP_FLAGS &&
 		   d->args[4] == DONATED_FD && d->args[5] == order->slot_offset && !known_tid(req.pid)) {
 		/* Only the child of the clone that was just let through has a tid that is nobody's. */
 		ok = donate(req.id, order->arena_fd);
@@ -572,7 +578,7 @@ int st_thread(int i, int c, int arena_fd)
 {
 	struct stub_slot *slot = slot_of(i);
 	uint64_t addr = threads[c].guest_slot;
-	double map[8] = { SYS_mmap, addr, SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, DONATED_FD,
+	double map[8] = { SYS_mmap, addr, SLOT_SIZE, PROT_READ | PROT_WRITE, SLOT_MAP_FLAGS, DONATED_FD,
 			  addr - ARENA_BASE, arena_fd };
 	struct order order = { .row = i, .clone_flags = CLONE_THREAD_FLAGS, .clone_due = 1, .arena_fd = -1 };
 	long ret;

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 export const TSSANDBOX = join(process.cwd(), 'bin/tssandbox')
 
 /** Every test of guest behaviour runs on each of these. */
-export const PLATFORMS = (process.env['TSSANDBOX_PLATFORMS'] ?? 'ptrace').split(',')
+export const PLATFORMS = (process.env['TSSANDBOX_PLATFORMS'] ?? 'systrap,ptrace').split(',')
 
 export const ENVIRONMENT = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
