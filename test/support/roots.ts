@@ -30,7 +30,7 @@ function install(packageName: string): boolean {
 }
 
 /** Builds into a temporary folder and renames it, so that an interrupted build is not taken for a whole one. */
-function cached(name: string, build: (folder: string) => string | null): Root {
+export function cached(name: string, build: (folder: string) => string | null): Root {
   const path = join(CACHE, name)
   if (existsSync(path)) return { path }
   if (!isRoot) return { missing: 'not root' }

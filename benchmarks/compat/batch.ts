@@ -1,0 +1,136 @@
+/**
+ * Runs the cases of a suite in one runtime, as many in one container as it survives. Each container has a fresh root:
+ * an overlay over the cached one. A case that hangs the container or takes it down is recorded as that, and the next
+ * container goes on behind it.
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Runtime } from './runtimes.ts'
+import type { Case, Result, Status, Suite } from './types.ts'
+
+/** Above its own limit, after which `timeout` inside should have ended a case. */
+const GRACE_SECONDS = 45
+const MAX_OUTPUT = 8 * 1024 * 1024
+/** Containers that end without having begun a case: the runtime does not work at all. */
+const MAX_FALSE_STARTS = 3
+
+export interface Context {
+  runtime: Runtime
+  root: string
+  work: string
+  onResult(test: Case, result: Result): void
+}
+
+let containers = 0
+
+export async function runCases(context: Context, suite: Suite, cases: Case[]): Promise<Record<string, Result>> {
+  const results: Record<string, Result> = {}
+  const record = (test: Case, result: Result) => {
+    results[test.name] = result
+    context.onResult(test, result)
+  }
+  let rest = cases
+  let falseStarts = 0
+  while (rest.length > 0) {
+    const { done, error } = await runContainer(context, suite, rest, record)
+    falseStarts = done === 0 ? falseStarts + 1 : 0
+    rest = rest.slice(done)
+    if (falseStarts < MAX_FALSE_STARTS) continue
+    for (const test of rest)
+      record(test, { ...verdict('died', `no container: ${error}`), group: test.group, seconds: 0 })
+    break
+  }
+  return results
+}
+
+const verdict = (status: Status, detail: string) => ({ status, detail })
+
+/** Gives how many of the cases have a result now: those that ended, and the one that the container ended with. */
+async function runContainer(
+  { runtime, root, work }: Context,
+  suite: Suite,
+  cases: Case[],
+  record: (test: Case, result: Result) => void,
+): Promise<{ done: number; error: string }> {
+  const id = `compat-${process.pid}-${++containers}`
+  const folder = join(work, id)
+  const rootfs = mountRoot(folder, suite.layer === null ? [root] : [suite.layer, root])
+  const mark = `@${id}@`
+  mkdirSync(join(rootfs, 'compat'))
+  copyFileSync(join(import.meta.dirname, 'batch.sh'), join(rootfs, 'compat/batch.sh'))
+  writeFileSync(join(rootfs, 'compat/list'), cases.map((c) => `${c.name}\t${c.seconds}\t${c.command}\n`).join(''))
+
+  const child = runtime.start(rootfs, ['/bin/sh', '/compat/batch.sh', mark, '/compat/list'], id)
+  const running: { test: Case; since: number; output: string; late: boolean }[] = []
+  let done = 0
+  let finished = false
+  let error = ''
+  let timer: NodeJS.Timeout | undefined
+  const watch = (seconds: number) => {
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      if (running[0]) running[0].late = true
+      runtime.stop(id, child)
+    }, seconds * 1000)
+  }
+  const onLine = (line: string) => {
+    const current = running[0]
+    if (!line.startsWith(mark)) {
+      if (current && current.output.length < MAX_OUTPUT) current.output += `${line}\n`
+      return
+    }
+    const [, what, , code] = line.split(' ')
+    if (what === 'start') {
+      const test = cases[done]!
+      running[0] = { test, since: Date.now(), output: '', late: false }
+      watch(test.seconds + GRACE_SECONDS)
+    } else if (what === 'end' && current) {
+      const { test, since, output } = current
+      record(test, {
+        ...suite.judge(test, Number(code), output),
+        group: test.group,
+        seconds: (Date.now() - since) / 1000,
+      })
+      running.length = 0
+      done++
+      watch(GRACE_SECONDS)
+    } else if (what === 'done') {
+      finished = true
+    }
+  }
+  watch(GRACE_SECONDS)
+  child.stderr!.setEncoding('latin1').on('data', (text: string) => {
+    error = (error + text).slice(-2000)
+  })
+  child.stdout!.setEncoding('latin1')
+  createInterface({ input: child.stdout!, crlfDelay: Number.POSITIVE_INFINITY }).on('line', onLine)
+  await new Promise((resolve) => child.once('close', resolve))
+  clearTimeout(timer)
+  runtime.stop(id, child)
+  const last = running[0]
+  if (!finished && last) {
+    const { status, detail } = last.late
+      ? verdict('late', 'the container had to be killed')
+      : verdict('died', `the container ended: ${error.trim().split('\n').at(-1) ?? ''}`)
+    record(last.test, { status, detail, group: last.test.group, seconds: (Date.now() - last.since) / 1000 })
+    done++
+  }
+  unmountRoot(folder)
+  return { done, error }
+}
+
+function mountRoot(folder: string, lower: string[]): string {
+  const [upper, scratch, rootfs] = ['upper', 'work', 'rootfs'].map((name) => join(folder, name))
+  for (const dir of [upper!, scratch!, rootfs!]) mkdirSync(dir, { recursive: true })
+  const options = `lowerdir=${lower.join(':')},upperdir=${upper},workdir=${scratch}`
+  execFileSync('mount', ['-t', 'overlay', '-o', options, 'overlay', rootfs!])
+  return rootfs!
+}
+
+function unmountRoot(folder: string): void {
+  if (spawnSync('umount', [join(folder, 'rootfs')], { stdio: 'ignore' }).status !== 0)
+    spawnSync('umount', ['-l', join(folder, 'rootfs')])
+  rmSync(folder, { recursive: true, force: true })
+}

@@ -1,0 +1,140 @@
+/**
+ * npm run compat: the same programs natively and in OCI runtimes, and the difference as the result.
+ *   --runtime NAME=COMMAND   a runtime to measure (repeatable); default: tssandbox on each platform, runc, runsc
+ *   --suite NAME             guest, cpython, stress-ng, posix (repeatable; default all)
+ *   --only REGEXP            cases whose suite/name matches
+ *   --quick                  what CI runs: within 8 minutes
+ *   --keep-native            take the native results of the previous run where it has them
+ * Writes results/latest.json and results/latest.html beside this file; what was not run keeps its previous result.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { runCases } from './batch.ts'
+import { differences, merge } from './compare.ts'
+import { htmlPage, terminalSummary } from './page.ts'
+import { compatRoot } from './root.ts'
+import { bundleRuntime, defaultRuntimes, nativeRuntime, type Runtime, writeSpec } from './runtimes.ts'
+import { cpythonSuite } from './suites/cpython.ts'
+import { guestSuite } from './suites/guest.ts'
+import { posixSuite } from './suites/posix.ts'
+import { stressSuite } from './suites/stress.ts'
+import type { Case, Report, Suite } from './types.ts'
+
+const TSSANDBOX = join(import.meta.dirname, '../../bin/tssandbox')
+const RESULTS = join(import.meta.dirname, 'results')
+
+const SUITES: Record<string, () => Suite | Promise<Suite | { missing: string }>> = {
+  guest: guestSuite,
+  cpython: cpythonSuite,
+  'stress-ng': stressSuite,
+  posix: posixSuite,
+}
+
+const { values } = parseArgs({
+  options: {
+    runtime: { type: 'string', multiple: true },
+    suite: { type: 'string', multiple: true },
+    only: { type: 'string', default: '' },
+    quick: { type: 'boolean', default: false },
+    'keep-native': { type: 'boolean', default: false },
+  },
+})
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
+function givenRuntimes(): [string, string][] {
+  return (values.runtime ?? []).map((text) => {
+    const at = text.indexOf('=')
+    return at < 0 ? [text.split('/').at(-1)!, text] : [text.slice(0, at), text.slice(at + 1)]
+  })
+}
+
+function callsBySupport(): Record<string, number> {
+  const calls: { support: string }[] = JSON.parse(
+    execFileSync(TSSANDBOX, ['syscalls', '--format=json'], { encoding: 'utf8' }),
+  )
+  const counts: Record<string, number> = {}
+  for (const { support } of calls) counts[support] = (counts[support] ?? 0) + 1
+  return counts
+}
+
+async function main(): Promise<number> {
+  if (process.getuid?.() !== 0) {
+    say('npm run compat needs root: it mounts root file systems and starts containers.')
+    return 1
+  }
+  const root = compatRoot()
+  if ('missing' in root) {
+    say(`No root file system to run in: ${root.missing}`)
+    return 1
+  }
+  mkdirSync(RESULTS, { recursive: true })
+  const file = join(RESULTS, 'latest.json')
+  const previous: Report | null = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null
+  const work = mkdtempSync('/var/tmp/tssandbox-compat-')
+  const spec = writeSpec(TSSANDBOX, work)
+  const chosen = values.runtime ? givenRuntimes() : defaultRuntimes(TSSANDBOX)
+  const runtimes: Runtime[] = [nativeRuntime(), ...chosen.map(([name, line]) => bundleRuntime(name, line, spec, work))]
+  const report: Report = { date: new Date().toISOString(), kernel: release(), runtimes: {}, calls: callsBySupport() }
+  for (const { name, version } of runtimes) report.runtimes[name] = { version, results: {} }
+
+  for (const suiteName of values.suite ?? Object.keys(SUITES)) {
+    const suite = await SUITES[suiteName]!()
+    if ('missing' in suite) {
+      say(`${suiteName}: not run: ${suite.missing}`)
+      continue
+    }
+    const only = new RegExp(values.only)
+    const cases = suite.cases.filter((c) => (!values.quick || c.quick) && only.test(`${suite.name}/${c.name}`))
+    for (const runtime of runtimes) await runSuite(runtime, suite, cases)
+  }
+
+  async function runSuite(runtime: Runtime, suite: Suite, cases: Case[]): Promise<void> {
+    const known = previous?.runtimes['native']?.results[suite.name] ?? {}
+    const native = report.runtimes['native']!.results[suite.name] ?? {}
+    const isNative = runtime.name === 'native'
+    // What fails natively says nothing about a runtime: it is not run inside.
+    const todo = cases.filter((c) =>
+      isNative ? !(values['keep-native'] && known[c.name]) : (native[c.name] ?? known[c.name])?.status === 'pass',
+    )
+    let done = 0
+    const results = await runCases(
+      {
+        runtime,
+        root: 'path' in root ? root.path : '',
+        work,
+        onResult(test, { status, seconds, detail }) {
+          done++
+          const line = `${runtime.name} ${suite.name} ${done}/${todo.length} ${test.name} ${status} ${seconds.toFixed(1)} s`
+          if (status !== 'pass' && status !== 'skip') say(`${line}  ${detail.slice(0, 300)}`)
+          else if (process.stdout.isTTY) process.stdout.write(`\x1b[K${line}\r`)
+          else if (seconds > 10 || done % 100 === 0) say(line)
+        },
+      },
+      suite,
+      todo,
+    )
+    const kept = isNative && values['keep-native'] ? Object.fromEntries(cases.map((c) => [c.name, known[c.name]!])) : {}
+    report.runtimes[runtime.name]!.results[suite.name] = { ...kept, ...results }
+    save()
+  }
+
+  function save(): void {
+    const merged = merge(previous, report)
+    writeFileSync(file, `${JSON.stringify(merged, null, 1)}\n`)
+    writeFileSync(join(RESULTS, 'latest.html'), htmlPage(merged, previous))
+  }
+
+  rmSync(work, { recursive: true, force: true })
+  say(terminalSummary(report, previous))
+  const own = Object.keys(report.runtimes).filter((name) => name.startsWith('tssandbox'))
+  const native = report.runtimes['native']!.results
+  return own.some((name) => differences(native, report.runtimes[name]!.results).length > 0) ? 2 : 0
+}
+
+process.exitCode = await main()

@@ -1,0 +1,160 @@
+/**
+ * stress-ng's stressors of system calls, each with a fixed number of operations and --verify. Left out: those that need
+ * hardware, file systems or capabilities that a container does not get, and those that only fill the memory.
+ */
+import type { Case, Suite } from '../types.ts'
+
+const SECONDS = 60
+const OPERATIONS = 20
+
+/** Those whose operations are so short that more of them say more, or so long that fewer do. */
+const OTHER: Record<string, number> = {
+  access: 200,
+  alarm: 3,
+  'bad-altstack': 50,
+  chdir: 100,
+  clock: 50,
+  clone: 200,
+  close: 500,
+  context: 200,
+  dup: 200,
+  dynlib: 10,
+  env: 10,
+  epoll: 500,
+  eventfd: 1000,
+  exec: 50,
+  'exit-group': 50,
+  fallocate: 5,
+  fcntl: 500,
+  fifo: 1000,
+  filename: 100,
+  flock: 500,
+  fork: 200,
+  fstat: 200,
+  futex: 1000,
+  get: 20,
+  getrandom: 500,
+  hdd: 3,
+  iomix: 50,
+  kill: 1000,
+  locka: 500,
+  lockf: 500,
+  lockofd: 500,
+  madvise: 3,
+  mmap: 3,
+  mmapfork: 2,
+  mmapmany: 1,
+  mq: 1000,
+  msg: 1000,
+  msync: 10,
+  mutex: 1000,
+  nanosleep: 10,
+  nice: 2,
+  null: 1000,
+  open: 500,
+  pipe: 2000,
+  pipeherd: 1000,
+  poll: 500,
+  procfs: 1,
+  pthread: 200,
+  pty: 1,
+  remap: 5,
+  rename: 200,
+  resched: 50,
+  'ring-pipe': 500,
+  schedpolicy: 200,
+  seek: 500,
+  sem: 1000,
+  'sem-sysv': 1000,
+  session: 50,
+  shm: 3,
+  'shm-sysv': 3,
+  sigabrt: 100,
+  sigchld: 100,
+  sigfd: 500,
+  sigfpe: 500,
+  sigio: 200,
+  signal: 2000,
+  signest: 50,
+  sigpending: 1000,
+  sigpipe: 200,
+  sigq: 500,
+  sigrt: 200,
+  sigsegv: 500,
+  sigsuspend: 500,
+  sigtrap: 500,
+  sleep: 50,
+  sock: 100,
+  sockabuse: 50,
+  sockfd: 500,
+  sockpair: 500,
+  spawn: 50,
+  splice: 500,
+  switch: 1000,
+  tee: 200,
+  timer: 200,
+  timerfd: 200,
+  touch: 200,
+  udp: 500,
+  urandom: 100,
+  utime: 100,
+  vdso: 1000,
+  vfork: 200,
+  vforkmany: 50,
+  'vm-rw': 10,
+  'vm-splice': 500,
+  wait: 100,
+  yield: 2000,
+  zero: 500,
+  zombie: 100,
+}
+
+const STRESSORS = `access affinity aio alarm bad-altstack brk chattr chdir chmod chown chroot clock clone close context
+  copy-file daemon dentry dir dirdeep dirmany dnotify dup dynlib enosys env epoll eventfd exec exit-group fallocate
+  fault fcntl fiemap fifo file-ioctl filename flock fork fp-error fpunch fsize fstat full futex get getdent getrandom
+  hdd hrtimers inode-flags inotify io iomix ioprio itimer kcmp kill lease link locka lockf lockofd madvise malloc
+  membarrier memfd mincore mknod mlock mmap mmapaddr mmapfixed mmapfork mmapmany mprotect mq mremap msg msync
+  msyncmany munmap mutex nanosleep nice null numa open pagemove personality pidfd pipe pipeherd pkey poll prctl
+  priv-instr procfs pthread ptrace pty race-sched readahead regs remap rename resched revio ring-pipe rlimit rmap
+  rseq schedpolicy seal seccomp seek sem sem-sysv sendfile session set shm shm-sysv sigabrt sigchld sigfd sigfpe sigio
+  signal signest sigpending sigpipe sigq sigrt sigsegv sigsuspend sigtrap sleep sock sockabuse sockdiag sockfd
+  sockpair spawn splice stackmmap switch symlink sync-file sysbadaddr sysinfo sysfs tee timer timerfd tmpfs touch tsc udp
+  urandom usersyscall utime vdso vfork vforkmany vm-addr vm-rw vm-segv vm-splice wait xattr yield zero zombie`
+  .trim()
+  .split(/\s+/)
+
+/** Tens of seconds under some runtimes: not for the short run. */
+const LONG = new Set([
+  'dirdeep',
+  'mmapmany',
+  'procfs',
+  'race-sched',
+  'resched',
+  'sysbadaddr',
+  'sysfs',
+  'get',
+  'vforkmany',
+])
+
+export function stressSuite(): Suite {
+  const cases: Case[] = STRESSORS.map((name) => ({
+    name,
+    group: name,
+    command: `exec stress-ng --verify --temp-path /tmp --${name} 1 --${name}-ops ${OTHER[name] ?? OPERATIONS}`,
+    seconds: SECONDS,
+    quick: !LONG.has(name),
+  }))
+  return {
+    name: 'stress-ng',
+    cases,
+    layer: null,
+    judge(_test, code, output) {
+      if (code === 124 || code === 137) return { status: 'late', detail: `not done after ${SECONDS} s` }
+      const complaint = output.split('\n').find((line) => /stress-ng: (fail|error):/.test(line)) ?? ''
+      const detail = complaint.replace(/^stress-ng: /, '')
+      if (code === 4 || code === 3 || /stressor.* skipped|will be skipped/.test(output))
+        return { status: 'skip', detail: output.trim().split('\n').at(-1) ?? '' }
+      return code === 0 ? { status: 'pass', detail: '' } : { status: 'fail', detail: `exit code ${code}: ${detail}` }
+    },
+  }
+}
