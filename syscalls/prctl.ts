@@ -15,6 +15,7 @@ import { NSIG } from '../sentry/kernel/signal-state.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { FS_BASE, GS_BASE, getReg } from '../sentry/platform/amd64/registers.ts'
+import { prctlSetSeccomp } from './seccomp.ts'
 
 const PR_SET_PDEATHSIG = 1
 const PR_GET_PDEATHSIG = 2
@@ -106,7 +107,9 @@ export function sysPrctl(t: Task): SysRet {
       NAME.write(t.name, 0, 15, 'latin1')
       return t.writeBytes(arg, NAME)
     case PR_GET_SECCOMP:
-      return 0
+      return t.seccomp === null ? 0 : t.seccomp.mode
+    case PR_SET_SECCOMP:
+      return prctlSetSeccomp(t, arg, t.argPtr(2))
     case PR_GET_TSC:
       return t.writeU32(arg, 1)
     case PR_SET_TSC:
@@ -164,7 +167,6 @@ export function sysPrctl(t: Task): SysRet {
     case PR_SET_SPECULATION_CTRL:
       return arg <= 2 ? -6 : -19
     // As a kernel answers that is built without them, or for another architecture.
-    case PR_SET_SECCOMP:
     case PR_GET_UNALIGN:
     case PR_SET_UNALIGN:
     case PR_GET_ENDIAN:

@@ -121,6 +121,7 @@ import {
   sysSchedYield,
   sysSetpriority,
 } from './sched.ts'
+import { sysSeccomp } from './seccomp.ts'
 import {
   sysGetcpu,
   sysGetrandom,
@@ -452,7 +453,7 @@ export const SYSCALLS: readonly Syscall[] = [
   partial(314, 'sched_setattr', sysSchedSetattr, 'int pid, ptr attr, u32 flags', 'remembered; the host schedules; no SCHED_DEADLINE'),
   full(315, 'sched_getattr', sysSchedGetattr, 'int pid, ptr attr, u32 size, u32 flags'),
   full(316, 'renameat2', sysRenameat2, 'dirfd olddirfd, path oldpath, dirfd newdirfd, path newpath, rename_flags flags'),
-  none(317, 'seccomp', 'u32 op, u32 flags, ptr uargs'),
+  partial(317, 'seccomp', sysSeccomp, 'u32 op, u32 flags, ptr uargs', 'no listener; futex and sched_yield run without being filtered'),
   full(318, 'getrandom', sysGetrandom, 'buf_out buf, size count, grnd_flags flags'),
   full(319, 'memfd_create', sysMemfdCreate, 'str name, memfd_flags flags'),
   none(320, 'kexec_file_load', 'int kernel_fd, int initrd_fd, u64 cmdline_len, str cmdline_ptr, u64 flags', 'EPERM without CAP_SYS_BOOT, else ENOSYS', sysNeedsBoot),

@@ -83,6 +83,7 @@ export function clone(t: Task, args: CloneArgs): Task | number {
   child.keepCaps = t.keepCaps
   child.sched = t.sched.fork()
   child.personality = t.personality
+  child.seccomp = t.seccomp
   child.timerSlack = t.timerSlack
   forkTaskSignals(t, child, sameMemory && (flags & CLONE_VFORK) === 0)
   if ((flags & CLONE_THREAD) === 0) newGroup(t, child, args)

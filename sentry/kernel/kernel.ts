@@ -11,6 +11,7 @@ import { monotonicNs } from './clock.ts'
 import { threadGone } from './exit.ts'
 import { HostPoll } from './host-poll.ts'
 import { IdSpace } from './id-space.ts'
+import { SECCOMP_ALLOWED, seccompVerdict } from './seccomp.ts'
 import { deliverFault, returnToGuest } from './signal-delivery.ts'
 import { BLOCK, NO_RESULT, type SysRet } from './sysret.ts'
 import { BLOCKED, DEAD, READY, RUNNING, STOPPED, type Task, TRAPPED } from './task.ts'
@@ -105,7 +106,7 @@ export class Kernel {
       t.uninterruptible = false
       this.syscalls++
       if (this.tracer !== null) this.tracer.enter(t)
-      this.dispatch(t)
+      if (t.seccomp === null || this.seccompAllows(t)) this.dispatch(t)
     } else if (thread.trap === TRAP_FAULT) {
       deliverFault(t)
       this.resume(t, 0, false)
@@ -114,6 +115,15 @@ export class Kernel {
     } else {
       this.resume(t, 0, false)
     }
+  }
+
+  /** Asks the guest's own filters; a call that they refuse ends here. */
+  private seccompAllows(t: Task): boolean {
+    const ret = seccompVerdict(t)
+    if (ret === SECCOMP_ALLOWED) return true
+    if (this.tracer !== null) this.tracer.leave(t, ret)
+    if (t.state !== DEAD) this.resume(t, ret === NO_RESULT ? 0 : ret, ret !== NO_RESULT)
+    return false
   }
 
   private retry(t: Task): void {

@@ -15,6 +15,7 @@ import type { FsContext } from '../vfs/fs-context.ts'
 import type { Credentials } from './credentials.ts'
 import type { Kernel } from './kernel.ts'
 import { SchedState } from './sched.ts'
+import type { SeccompFilter } from './seccomp.ts'
 import { TaskSignals } from './signal-state.ts'
 import { BLOCK, type SysRet } from './sysret.ts'
 import type { ThreadGroup } from './thread-group.ts'
@@ -63,6 +64,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   timerSlack = 50000
   /** Scheduling attributes; clone gives the child `sched.fork()`. */
   sched = new SchedState()
+  /** The newest seccomp filter, inherited; null: every call is allowed. */
+  seccomp: SeccompFilter | null = null
   /** personality(2), inherited. */
   personality = 0
 

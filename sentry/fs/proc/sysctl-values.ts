@@ -67,8 +67,8 @@ kernel/sched_deadline_period_min_us 644 100
 kernel/sched_rr_timeslice_ms 644 100
 kernel/sched_rt_period_us 644 1000000
 kernel/sched_rt_runtime_us 644 950000
-kernel/seccomp/actions_avail 444 kill_process kill_thread trap errno user_notif trace log allow
-kernel/seccomp/actions_logged 644 kill_process kill_thread trap errno user_notif trace log
+kernel/seccomp/actions_avail 444 kill_process kill_thread trap errno trace log allow
+kernel/seccomp/actions_logged 644 kill_process kill_thread trap errno trace log
 kernel/sem 644 32000\t1024000000\t500\t32000
 kernel/shm_rmid_forced 644 0
 kernel/shmall 644 18446744073692774399

@@ -204,7 +204,7 @@ export function renderStatus(s: Subject, reader: Task): string {
     capLine('CapEff', c.effective) +
     capLine('CapBnd', c.bounding) +
     capLine('CapAmb', c.ambient) +
-    `NoNewPrivs:\t${c.noNewPrivs ? 1 : 0}\nSeccomp:\t0\nSeccomp_filters:\t0\n` +
+    `NoNewPrivs:\t${c.noNewPrivs ? 1 : 0}\nSeccomp:\t${t.seccomp?.mode ?? 0}\nSeccomp_filters:\t${t.seccomp?.count ?? 0}\n` +
     'Speculation_Store_Bypass:\tthread vulnerable\nSpeculationIndirectBranch:\tconditional enabled\n' +
     `Cpus_allowed:\t${cpus.bits}\nCpus_allowed_list:\t${cpus.list}\n` +
     `Mems_allowed:\t${MEMS_ALLOWED}\nMems_allowed_list:\t0\n` +
