@@ -14,7 +14,7 @@ import {
 } from '../../runsc-cli/cgroup/cgroup.ts'
 import { type Hierarchy, parseHierarchies } from '../../runsc-cli/cgroup/hierarchy.ts'
 import { OWN_MEMORY, OWN_TASKS, writesV1, writesV2 } from '../../runsc-cli/cgroup/limits.ts'
-import { format } from '../../runsc-cli/log.ts'
+import { textLine } from '../../runsc-cli/log.ts'
 import type { GlobalOptions } from '../../runsc-cli/options.ts'
 import { parseSignal } from '../../runsc-cli/signals.ts'
 import { planBoot } from '../../runsc-cli/spec/boot.ts'
@@ -231,8 +231,5 @@ test('no such signal', () => expect(() => parseSignal('99')).toThrow('unknown si
 
 test('log lines are as runc writes them', () => {
   const now = new Date('2026-01-02T03:04:05.678Z')
-  expect(format('json', 'error', 'a "b"', now)).toBe(
-    '{"level":"error","msg":"a \\"b\\"","time":"2026-01-02T03:04:05Z"}',
-  )
-  expect(format('text', 'error', 'a "b"', now)).toBe('time="2026-01-02T03:04:05Z" level=error msg="a \\"b\\""')
+  expect(textLine('error', 'a "b"', now)).toBe('time="2026-01-02T03:04:05Z" level=error msg="a \\"b\\""')
 })
