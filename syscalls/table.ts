@@ -3,6 +3,14 @@
  *
  * One line per call, every number up to the newest. `none` without a handler answers ENOSYS.
  */
+import {
+  sysIoCancel,
+  sysIoDestroy,
+  sysIoGetevents,
+  sysIoPgetevents,
+  sysIoSetup,
+  sysIoSubmit,
+} from './aio.ts'
 import { sysMqGetsetattr, sysMqNotify, sysMqOpen, sysMqTimedreceive, sysMqTimedsend, sysMqUnlink } from './mq.ts'
 import { sysMsgctl, sysMsgget, sysMsgrcv, sysMsgsnd } from './sysv-msg.ts'
 import { sysSemctl, sysSemget, sysSemop, sysSemtimedop } from './sysv-sem.ts'
@@ -192,7 +200,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(53, 'socketpair', sysSocketpair, 'sock_family family, sock_type type, int protocol, ptr sv'),
   partial(54, 'setsockopt', sysSetsockopt, 'fd fd, int level, int optname, ptr optval, int optlen', 'no packet filters; tuning options are remembered without effect'),
   partial(55, 'getsockopt', sysGetsockopt, 'fd fd, int level, int optname, ptr optval, ptr optlen', 'TCP_INFO has no measurements with network none'),
-  partial(56, 'clone', sysClone, 'clone_flags flags, ptr stack, ptr parent_tid, ptr child_tid, ptr tls', 'no new namespaces'),
+  partial(56, 'clone', sysClone, 'clone_flags flags, ptr stack, ptr parent_tid, ptr child_tid, ptr tls', 'of the namespaces only CLONE_NEWNS'),
   full(57, 'fork', sysFork, ''),
   full(58, 'vfork', sysVfork, ''),
   full(59, 'execve', sysExecve, 'path pathname, argv argv, envp envp'),
@@ -342,11 +350,11 @@ export const SYSCALLS: readonly Syscall[] = [
   full(203, 'sched_setaffinity', sysSchedSetaffinity, 'int pid, u32 len, ptr user_mask_ptr'),
   full(204, 'sched_getaffinity', sysSchedGetaffinity, 'int pid, u32 len, ptr user_mask_ptr'),
   none(205, 'set_thread_area', ''),
-  none(206, 'io_setup', 'u32 nr_reqs, ptr ctx'),
-  none(207, 'io_destroy', 'u64 ctx'),
-  none(208, 'io_getevents', 'u64 ctx_id, int min_nr, int nr, ptr events, ptr timeout'),
-  none(209, 'io_submit', 'u64 arg, int arg, u64 arg'),
-  none(210, 'io_cancel', 'u64 ctx_id, ptr iocb, ptr result'),
+  full(206, 'io_setup', sysIoSetup, 'u32 nr_reqs, ptr ctx'),
+  full(207, 'io_destroy', sysIoDestroy, 'hex ctx'),
+  full(208, 'io_getevents', sysIoGetevents, 'hex ctx_id, int min_nr, int nr, ptr events, timespec timeout'),
+  partial(209, 'io_submit', sysIoSubmit, 'hex ctx_id, int nr, ptr iocbpp', 'requests are carried out at once; IOCB_CMD_POLL does not wait'),
+  full(210, 'io_cancel', sysIoCancel, 'hex ctx_id, ptr iocb, ptr result'),
   none(211, 'get_thread_area', ''),
   none(212, 'lookup_dcookie', 'u64 cookie64, ptr buf, size len', 'EPERM without CAP_SYS_ADMIN, else ENOSYS', sysNeedsAdmin),
   full(213, 'epoll_create', sysEpollCreate, 'int size'),
@@ -408,7 +416,7 @@ export const SYSCALLS: readonly Syscall[] = [
   full(269, 'faccessat', sysFaccessat, 'dirfd dirfd, path pathname, access_mode mode'),
   full(270, 'pselect6', sysPselect6, 'int n, fdset inp, fdset outp, fdset exp, ptr tsp, ptr sig'),
   full(271, 'ppoll', sysPpoll, 'pollfds ufds, u32 nfds, ptr tsp, ptr sigmask, size sigsetsize'),
-  partial(272, 'unshare', sysUnshare, 'u64 unshare_flags', 'no new namespaces'),
+  partial(272, 'unshare', sysUnshare, 'u64 unshare_flags', 'of the namespaces only CLONE_NEWNS'),
   full(273, 'set_robust_list', sysSetRobustList, 'ptr head, size len'),
   full(274, 'get_robust_list', sysGetRobustList, 'int pid, ptr head_ptr, ptr len_ptr'),
   full(275, 'splice', sysSplice, 'fd fd_in, ptr off_in, fd fd_out, ptr off_out, size len, u32 flags'),
@@ -469,7 +477,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(330, 'pkey_alloc', 'u64 flags, u64 init_val'),
   none(331, 'pkey_free', 'int pkey'),
   full(332, 'statx', sysStatx, 'dirfd dirfd, path pathname, at_flags flags, u32 mask, ptr statxbuf'),
-  none(333, 'io_pgetevents', 'u64 ctx_id, int min_nr, int nr, ptr events, ptr timeout, ptr sig'),
+  full(333, 'io_pgetevents', sysIoPgetevents, 'hex ctx_id, int min_nr, int nr, ptr events, timespec timeout, ptr sig'),
   none(334, 'rseq', 'ptr rseq, u32 rseq_len, int flags, u32 sig', 'as built without CONFIG_RSEQ', sysAbsent),
   full(424, 'pidfd_send_signal', sysPidfdSendSignal, 'fd pidfd, signal sig, ptr info, u32 flags'),
   none(425, 'io_uring_setup', 'u32 entries, ptr p', 'not built', sysAbsent),
@@ -482,7 +490,7 @@ export const SYSCALLS: readonly Syscall[] = [
   none(432, 'fsmount', 'fd fs_fd, u32 flags, u32 ms_flags'),
   none(433, 'fspick', 'fd dfd, path path, u32 flags'),
   full(434, 'pidfd_open', sysPidfdOpen, 'int pid, open_flags flags'),
-  partial(435, 'clone3', sysClone3, 'ptr uargs, size size', 'no new namespaces, no set_tid, no cgroup'),
+  partial(435, 'clone3', sysClone3, 'ptr uargs, size size', 'of the namespaces only CLONE_NEWNS, no set_tid, no cgroup'),
   full(436, 'close_range', sysCloseRange, 'fd fd, u32 max_fd, u32 flags'),
   full(437, 'openat2', sysOpenat2, 'dirfd dirfd, path pathname, ptr how, size size'),
   full(438, 'pidfd_getfd', sysPidfdGetfd, 'fd pidfd, fd fd, u32 flags'),
