@@ -58,7 +58,7 @@ function setUp(): Way[] {
   const ways: Way[] = [{ name: 'native', command: (args) => [micro, ...args] }]
   if (installed('runc')) ways.push(bundled('runc', 'runc'))
   if (installed('runsc')) ways.push(bundled('runsc', 'runsc', ['--network=none']))
-  for (const platform of (process.env['BENCH_PLATFORMS'] ?? 'ptrace').split(',')) {
+  for (const platform of (process.env['BENCH_PLATFORMS'] ?? 'systrap,ptrace').split(',')) {
     ways.push(bundled(`tssandbox ${platform}`, tssandbox, [`--platform=${platform}`]))
   }
   return ways
