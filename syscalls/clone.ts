@@ -2,6 +2,7 @@
  * fork, vfork, clone, clone3, unshare, setns.
  */
 import { E2BIG, EBADF, EFAULT, EINVAL, EPERM } from '../sentry/abi/errno.ts'
+import { PidFd } from '../sentry/fs/pidfd.ts'
 import {
   CLONE_CLEAR_SIGHAND,
   CLONE_DETACHED,
@@ -28,11 +29,11 @@ import {
   clone,
 } from '../sentry/kernel/clone.ts'
 import { CAP_SYS_ADMIN } from '../sentry/kernel/credentials.ts'
+import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import { BLOCK, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
-import { PidFd } from '../sentry/fs/pidfd.ts'
-import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
+import { unshareMounts } from '../sentry/vfs/mount-namespace.ts'
 
 const CSIGNAL = 0xff
 const NAMESPACES =
@@ -54,8 +55,9 @@ function start(t: Task, args: CloneArgs, pidfdAddr: number): SysRet {
   if (t.sysState instanceof VforkWait) return vforkWait(t, t.sysState)
   const err = checkCloneFlags(args.flags)
   if (err < 0) return err
-  // No nested namespaces: refused as on a host where they are switched off, never silently shared.
-  if ((args.flags & NAMESPACES) !== 0) return t.creds.capable(CAP_SYS_ADMIN) ? -EINVAL : -EPERM
+  if ((args.flags & NAMESPACES) !== 0 && !t.creds.capable(CAP_SYS_ADMIN)) return -EPERM
+  // The other kinds are refused as on a host where they are switched off, never silently shared.
+  if ((args.flags & NAMESPACES & ~CLONE_NEWNS) !== 0) return -EINVAL
   const child = clone(t, args)
   if (typeof child === 'number') return child
   if ((args.flags & CLONE_PIDFD) !== 0) {
@@ -160,15 +162,18 @@ export function sysClone3(t: Task): SysRet {
 export function sysUnshare(t: Task): SysRet {
   const flags = t.argU32(0)
   const CLONE_NEWTIME = 0x80
-  const known = CLONE_THREAD | CLONE_FS | NAMESPACES | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM | CLONE_NEWTIME
+  const known =
+    CLONE_THREAD | CLONE_FS | NAMESPACES | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM | CLONE_NEWTIME
   if ((flags & ~known) !== 0) return -EINVAL
   if ((flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) !== 0 && t.group.tasks.length > 1) return -EINVAL
-  if ((flags & (NAMESPACES | CLONE_NEWTIME)) !== 0) return t.creds.capable(CAP_SYS_ADMIN) ? -EINVAL : -EPERM
-  if ((flags & CLONE_FS) !== 0 && t.fs.shared) {
+  if ((flags & (NAMESPACES | CLONE_NEWTIME)) !== 0 && !t.creds.capable(CAP_SYS_ADMIN)) return -EPERM
+  if ((flags & ((NAMESPACES | CLONE_NEWTIME) & ~CLONE_NEWNS)) !== 0) return -EINVAL
+  if ((flags & (CLONE_FS | CLONE_NEWNS)) !== 0 && t.fs.shared) {
     const copy = t.fs.clone()
     t.fs.unref()
     t.fs = copy
   }
+  if ((flags & CLONE_NEWNS) !== 0) unshareMounts(t.fs)
   if ((flags & CLONE_FILES) !== 0 && t.fds.shared) {
     const copy = t.fds.clone()
     t.fds.unref(t)
@@ -184,4 +189,3 @@ export function sysSetns(t: Task): SysRet {
   if (!file.describe().startsWith('ns:')) return -EINVAL
   return t.creds.capable(CAP_SYS_ADMIN) ? 0 : -EPERM
 }
-

@@ -4,6 +4,7 @@
 import { EAGAIN, EINVAL } from '../abi/errno.ts'
 import { FS_BASE, RAX, RSP, setReg } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
+import { unshareMounts } from '../vfs/mount-namespace.ts'
 import { cpuBorrow } from './cpu-times.ts'
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from './credentials.ts'
 import { watchCpuLimit } from './itimer.ts'
@@ -76,6 +77,7 @@ export function clone(t: Task, args: CloneArgs): Task | number {
   const mm = sameMemory ? t.mm.ref() : t.mm.fork(thread.space)
   const fds = (flags & CLONE_FILES) !== 0 ? t.fds.ref() : t.fds.clone()
   const fs = (flags & CLONE_FS) !== 0 ? t.fs.ref() : t.fs.clone()
+  if ((flags & CLONE_NEWNS) !== 0) unshareMounts(fs)
   const tid = kernel.ids.allocate()
   const child = new Task(kernel, tid, t.group, mm, fds, fs, t.creds, thread)
   child.name = t.name

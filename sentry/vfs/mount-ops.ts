@@ -188,7 +188,7 @@ export function umountAt(t: Task, target: string, flags: number): number {
   }
   for (const m of tree.reverse()) ns.detach(m)
   for (const m of tree) {
-    if (!ns.mounts.some((other) => other.sb === m.sb) && !inUse(m.sb.rootDentry)) m.sb.release()
+    if (m.sb.mountCount === 0 && !inUse(m.sb.rootDentry)) m.sb.release()
   }
   return 0
 }
@@ -224,10 +224,10 @@ export function pivotRoot(t: Task, newRoot: string, putOld: string): number {
     ns.detach(oldMount)
     ns.attach(fresh.mount, parent, mountpoint!)
   } else {
-    const i = ns.mounts.indexOf(oldMount)
-    if (i >= 0) ns.mounts.splice(i, 1)
+    ns.detach(oldMount)
     ns.root = fresh.mount
     ns.mounts.unshift(fresh.mount)
+    fresh.mount.sb.mountCount++
   }
   ns.attach(oldMount, put.mount, put.dentry)
   // Everybody whose root or cwd was the old root goes along.

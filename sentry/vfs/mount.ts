@@ -58,6 +58,7 @@ export class MountNamespace {
   constructor(root: Mount) {
     this.root = root
     this.mounts.push(root)
+    root.sb.mountCount++
   }
 
   /** The mount attached at (parent, dentry), if any. */
@@ -73,13 +74,17 @@ export class MountNamespace {
     if (parent.children === null) parent.children = new Map()
     parent.children.set(mountpoint, mount)
     this.mounts.push(mount)
+    mount.sb.mountCount++
   }
 
   /** Detaches one mount (its children must be gone or detached with it). */
   detach(mount: Mount): void {
     Dentry.generation++
     const i = this.mounts.indexOf(mount)
-    if (i >= 0) this.mounts.splice(i, 1)
+    if (i >= 0) {
+      this.mounts.splice(i, 1)
+      mount.sb.mountCount--
+    }
     if (mount.mountpoint !== null) {
       mount.mountpoint.mounted--
       mount.parent?.children?.delete(mount.mountpoint)

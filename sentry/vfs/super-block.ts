@@ -23,6 +23,8 @@ export abstract class SuperBlock {
 
   /** Nothing can be made: its lookups fail, where others leave a negative entry (procfs). Creating says ENOENT. */
   readonly fixedNames: boolean = false
+  /** Places where it is mounted, in all namespaces. */
+  mountCount = 0
   private rootEntry: Dentry | null = null
   /** The one dentry of `root`, which all mounts of the file system share. */
   get rootDentry(): Dentry {
