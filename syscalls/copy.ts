@@ -154,7 +154,7 @@ const SPLICE_F_ALL = 15
 function awaitBytes(t: Task, pipe: Pipe, nonblock: boolean): SysRet | true {
   if (!pipe.buffer.empty) return true
   if (pipe.writers === 0) return 0
-  return nonblock ? -EAGAIN : t.waitOn(pipe.queue, EPOLLIN, ERESTARTSYS)
+  return nonblock ? -EAGAIN : t.waitOn(pipe.readQueue, EPOLLIN, ERESTARTSYS)
 }
 function awaitSpace(t: Task, pipe: Pipe, nonblock: boolean): SysRet | true {
   if (pipe.readers === 0) {
@@ -162,7 +162,7 @@ function awaitSpace(t: Task, pipe: Pipe, nonblock: boolean): SysRet | true {
     return -EPIPE
   }
   if (!pipe.buffer.full) return true
-  return nonblock ? -EAGAIN : t.waitOn(pipe.queue, EPOLLOUT, ERESTARTSYS)
+  return nonblock ? -EAGAIN : t.waitOn(pipe.writeQueue, EPOLLOUT, ERESTARTSYS)
 }
 
 /** splice(2): one side at least is a pipe. */

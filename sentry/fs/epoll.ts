@@ -120,7 +120,7 @@ export class Epoll extends FileDescription {
     file.epollItems = item
     this.count++
     watches++
-    queue.add(item.waiter, item.events & ~PRIVATE_BITS)
+    queue.addFirst(item.waiter, item.events & ~PRIVATE_BITS)
     if (item.poll() !== 0) this.makeReady(item)
     return 0
   }

@@ -49,7 +49,10 @@ const unprivileged = (creds: Credentials): boolean => !creds.capable(CAP_SYS_RES
 
 export class Pipe {
   readonly buffer: PipeBuffer
-  readonly queue = new WaitQueue()
+  /** For read ends, for write ends, and for descriptions that are both (a FIFO opened O_RDWR). */
+  readonly readQueue = new WaitQueue()
+  readonly writeQueue = new WaitQueue()
+  readonly bothQueue = new WaitQueue()
   /** The named FIFO or pipefs inode that it hangs on. */
   readonly inode: Inode
   private readonly uid: number
@@ -77,30 +80,39 @@ export class Pipe {
     const wasFull = this.buffer.full
     const n = this.buffer.read(iter)
     if (n === 0) return this.writers === 0 ? 0 : -EAGAIN
-    if (wasFull && n > 0) this.queue.wake(READY_WRITE)
+    if (wasFull && n > 0) this.wakeWriters()
     return n
   }
 
-  write(t: Task, iter: IovIter, packets: boolean): number {
+  /** `nonblock`: the writer will not come back when there is no room. */
+  write(t: Task, iter: IovIter, packets: boolean, nonblock: boolean): number {
     if (iter.remaining === 0) return 0
     if (this.readers === 0) {
       sendSigpipe(t)
       return -EPIPE
     }
     const n = this.buffer.write(iter, packets)
-    if (n > 0) this.queue.wake(READY_READ)
+    // Edge-triggered watchers are told of every attempt, as Linux does (pipe_write, poll_usage).
+    if (n > 0 || nonblock) this.wakeReaders()
     return n === 0 ? -EAGAIN : n
   }
 
-  /** For splice and tee, after the ring was changed through {@link buffer}. */
+  /** Also for splice and tee, after the ring was changed through {@link buffer}. */
   wakeReaders(): void {
-    this.queue.wake(READY_READ)
+    this.readQueue.wake(READY_READ)
+    if (!this.bothQueue.empty) this.bothQueue.wake(READY_READ)
   }
-  wakeWriters(): void {
-    this.queue.wake(READY_WRITE)
+  wakeWriters(events = READY_WRITE): void {
+    this.writeQueue.wake(events)
+    if (!this.bothQueue.empty) this.bothQueue.wake(events)
+  }
+  private wakeAll(): void {
+    this.readQueue.wake(ALL)
+    this.wakeWriters(ALL)
   }
 
   attach(mode: number): void {
+    const first = (mode !== O_WRONLY && this.readers === 0) || (mode !== O_RDONLY && this.writers === 0)
     if (mode !== O_WRONLY) {
       this.readers++
       this.readerOpens++
@@ -109,13 +121,15 @@ export class Pipe {
       this.writers++
       this.writerOpens++
     }
-    this.queue.wake(ALL)
+    if (!first) return
+    this.readQueue.wake(ALL)
+    this.bothQueue.wake(ALL)
   }
 
   detach(mode: number): void {
     if (mode !== O_WRONLY) this.readers--
     if (mode !== O_RDONLY) this.writers--
-    if ((this.readers === 0) !== (this.writers === 0)) this.queue.wake(ALL)
+    if ((this.readers === 0) !== (this.writers === 0)) this.wakeAll()
     if (this.readers === 0 && this.writers === 0) {
       this.inode.special = null
       this.buffer.free()
@@ -135,12 +149,11 @@ export class Pipe {
       const after = (pagesOfUser.get(this.uid) ?? 0) + slots - this.slots
       if (after > USER_PAGES_SOFT && unprivileged(creds)) return -EPERM
     }
-    const wasFull = this.buffer.full
     const ret = this.buffer.resize(slots)
     if (ret < 0) return ret
     account(this.uid, slots - this.slots)
     this.slots = slots
-    if (wasFull) this.queue.wake(READY_WRITE)
+    this.wakeWriters(ALL)
     return size
   }
   get size(): number {
@@ -176,7 +189,9 @@ export class PipeFile extends FileDescription {
     return this.mode === O_WRONLY ? -EBADF : this.pipe.read(iter)
   }
   override write(t: Task, iter: IovIter, _pos: number): SysRet {
-    return this.mode === O_RDONLY ? -EBADF : this.pipe.write(t, iter, (this.flags & O_DIRECT) !== 0)
+    return this.mode === O_RDONLY
+      ? -EBADF
+      : this.pipe.write(t, iter, (this.flags & O_DIRECT) !== 0, (this.flags & O_NONBLOCK) !== 0)
   }
 
   override poll(): number {
@@ -193,7 +208,8 @@ export class PipeFile extends FileDescription {
     return mask
   }
   override get waitQueue(): WaitQueue {
-    return this.pipe.queue
+    const pipe = this.pipe
+    return this.mode === O_RDONLY ? pipe.readQueue : this.mode === O_WRONLY ? pipe.writeQueue : pipe.bothQueue
   }
 
   override ioctl(t: Task, cmd: number, arg: number): SysRet {
@@ -280,7 +296,7 @@ function waitForPartner(t: Task, pending: PendingOpen): FileDescription | number
     t.sysState = null
     return pending.file
   }
-  const ret = t.waitOn(pending.pipe.queue, ALL, ERESTARTSYS)
+  const ret = t.waitOn(pending.pipe.bothQueue, ALL, ERESTARTSYS)
   if (ret === -ERESTARTSYS) {
     t.sysState = null
     pending.abandon()

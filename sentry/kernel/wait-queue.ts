@@ -58,6 +58,17 @@ export class WaitQueue {
     this.tail = waiter
   }
 
+  /** Adds a waiter in front: watchers hear of an event newest first, and before those that sleep (Linux: add_wait_queue). */
+  addFirst(waiter: Waiter, mask: number): void {
+    waiter.mask = mask | EPOLLERR_HUP
+    waiter.queue = this
+    waiter.prev = null
+    waiter.next = this.head
+    if (this.head !== null) this.head.prev = waiter
+    else this.tail = waiter
+    this.head = waiter
+  }
+
   get empty(): boolean {
     return this.head === null
   }

@@ -65,8 +65,10 @@ import { TCP_PORTS } from './ports.ts'
 import { sendUrgent } from './tcp-urgent.ts'
 
 const READABLE = EPOLLIN | EPOLLRDNORM
+/** What the arrival of data wakes, also those that wait for urgent data only (Linux: sock_def_readable). */
+const DATA_READY = READABLE | EPOLLPRI | EPOLLRDBAND
 const WRITABLE = EPOLLOUT | EPOLLWRNORM
-const ALL = READABLE | WRITABLE | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+const ALL = DATA_READY | WRITABLE | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 /** tcp_wmem[1], tcp_rmem[1], and what auto-tuning makes of the first on loopback. */
 const TCP_SNDBUF = 16384
 const TCP_RCVBUF = 131072
@@ -200,7 +202,7 @@ export class TcpSocket extends LoopbackSocket {
     server.listener = listener
     this.listener = null
     listener.pending.push(server)
-    listener.waitQueue.wake(READABLE)
+    listener.waitQueue.wake(DATA_READY)
     this.waitQueue.wake(WRITABLE)
   }
 
@@ -413,7 +415,7 @@ export class TcpSocket extends LoopbackSocket {
     const n = p.received.append(iter, room)
     if (n === 0) return -EFAULT
     if ((msg.flags & MSG_OOB) !== 0 && n === want) sendUrgent(p)
-    p.waitQueue.wake(READABLE)
+    p.waitQueue.wake(DATA_READY)
     return n
   }
 

@@ -58,6 +58,8 @@ import {
   EPOLLHUP,
   EPOLLIN,
   EPOLLOUT,
+  EPOLLPRI,
+  EPOLLRDBAND,
   EPOLLRDHUP,
   EPOLLRDNORM,
   EPOLLWRBAND,
@@ -69,7 +71,9 @@ import { EP, LoopbackSocket } from './loopback-socket.ts'
 import { UDP_PORTS, UDPLITE_PORTS } from './ports.ts'
 
 const READABLE = EPOLLIN | EPOLLRDNORM
-const ALL = READABLE | EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+/** What the arrival of data wakes, also those that wait for urgent data only (Linux: sock_def_readable). */
+const DATA_READY = READABLE | EPOLLPRI | EPOLLRDBAND
+const ALL = DATA_READY | EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 const UDP_MAX = 65507
 /** What the bookkeeping of one packet adds to its size against SO_RCVBUF. */
 const OVERHEAD = 768
@@ -238,7 +242,7 @@ export class UdpSocket extends LoopbackSocket {
     if (this.tail === null) this.head = d
     else this.tail.next = d
     this.tail = d
-    this.waitQueue.wake(READABLE)
+    this.waitQueue.wake(DATA_READY)
   }
 
   override recvmsg(_t: Task, msg: Message): SysRet {

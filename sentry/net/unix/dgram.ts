@@ -46,7 +46,7 @@ import {
 } from '../scm.ts'
 import { autobind, SUN_PATH, SUN_SIZE } from './names.ts'
 import { Packet, truesize } from './packet.ts'
-import { READABLE, UnixSocket } from './unix-socket.ts'
+import { DATA_READY, UnixSocket } from './unix-socket.ts'
 
 const STAMP = Buffer.alloc(16)
 
@@ -124,7 +124,7 @@ export class UnixDatagram extends UnixSocket {
       packet.nsec = now.nsec
     }
     other.received.push(packet)
-    other.waitQueue.wake(READABLE)
+    other.waitQueue.wake(DATA_READY)
     return len
   }
 

@@ -31,7 +31,7 @@ import {
   type SenderCreds,
 } from '../scm.ts'
 import { Packet, STREAM_PACKET_MAX, truesize } from './packet.ts'
-import { READABLE, UnixSocket } from './unix-socket.ts'
+import { DATA_READY, UnixSocket } from './unix-socket.ts'
 
 export class UnixStream extends UnixSocket {
   /** The packet with the urgent byte, while nobody read it. */
@@ -96,7 +96,7 @@ export class UnixStream extends UnixSocket {
       other.received.push(packet)
       sent += size
       if (plain === 0) (other as UnixStream).urge(packet)
-      other.waitQueue.wake(READABLE)
+      other.waitQueue.wake(DATA_READY)
     }
     if (files !== null) files.drop()
     return sent

@@ -45,6 +45,8 @@ import {
   EPOLLHUP,
   EPOLLIN,
   EPOLLOUT,
+  EPOLLPRI,
+  EPOLLRDBAND,
   EPOLLRDHUP,
   EPOLLRDNORM,
   EPOLLWRBAND,
@@ -68,8 +70,10 @@ import { PacketQueue } from './packet.ts'
 import { bindPath, findPath } from './path-names.ts'
 
 export const READABLE = EPOLLIN | EPOLLRDNORM
+/** What the arrival of data wakes, also those that wait for urgent data only (Linux: sock_def_readable). */
+export const DATA_READY = READABLE | EPOLLPRI | EPOLLRDBAND
 export const WRITABLE = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND
-const ALL_EVENTS = READABLE | WRITABLE | EPOLLRDHUP | EPOLLHUP | EPOLLERR
+const ALL_EVENTS = DATA_READY | WRITABLE | EPOLLRDHUP | EPOLLHUP | EPOLLERR
 
 /** Credentials of the process at the other end, when it connected or listened. */
 class PeerCreds {
@@ -205,7 +209,7 @@ export abstract class UnixSocket extends Socket {
     this.state = TCP_ESTABLISHED
     this.peerCreds = other.peerCreds
     other.pending.push(server)
-    other.waitQueue.wake(READABLE)
+    other.waitQueue.wake(DATA_READY)
     this.waitQueue.wake(WRITABLE)
     return 0
   }
