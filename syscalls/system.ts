@@ -10,6 +10,7 @@ import { systemMemory } from '../sentry/kernel/memory-info.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { UTS_MACHINE, UTS_RELEASE, UTS_SYSNAME, UTS_VERSION } from '../sentry/kernel/uts.ts'
+import { fileSystems } from '../sentry/vfs/file-system.ts'
 
 const UTS_LEN = 65
 const UTSNAME = Buffer.alloc(6 * UTS_LEN)
@@ -186,4 +187,26 @@ export function sysMembarrier(t: Task): SysRet {
   if (cmd === 0) return raw.L(SYS_MEMBARRIER, 0, 0, 0, 0, 0, 0) < 0 ? -ENOSYS : MEMBARRIER_CMD_GLOBAL
   if (cmd === MEMBARRIER_CMD_GLOBAL) return raw.L(SYS_MEMBARRIER, MEMBARRIER_CMD_GLOBAL, 0, 0, 0, 0, 0)
   return -EINVAL
+}
+
+/** sysfs(2): file system types by name and by number. */
+export function sysSysfs(t: Task): SysRet {
+  const types = [...fileSystems()]
+  switch (t.argI32(0)) {
+    case 1: {
+      const name = t.readString(t.argPtr(1), 4096)
+      if (typeof name === 'number') return name
+      const index = types.findIndex((type) => type.name === name)
+      return index < 0 ? -EINVAL : index
+    }
+    case 2: {
+      const type = types[t.argU32(1)]
+      if (type === undefined) return -EINVAL
+      return t.writeBytes(t.argPtr(2), Buffer.from(`${type.name}\0`, 'latin1'))
+    }
+    case 3:
+      return types.length
+    default:
+      return -EINVAL
+  }
 }
