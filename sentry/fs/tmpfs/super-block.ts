@@ -87,19 +87,19 @@ export class TmpfsSuperBlock extends SuperBlock {
   }
 }
 
-function defaults(): TmpfsOptions {
-  const half = Math.floor(totalmem() / 2)
+function defaults(memory: number): TmpfsOptions {
+  const half = Math.floor(memory / 2)
   return { size: half, inodes: Math.floor(half / PAGE), mode: 0o1777, uid: 0, gid: 0 }
 }
 
-/** `size=64k,mode=755,…`, or −EINVAL for what tmpfs does not know. */
-export function parseTmpfsOptions(text: string): TmpfsOptions | number {
-  const o = defaults()
+/** `size=64k,mode=755,…` on a machine with `memory` bytes, or −EINVAL for what tmpfs does not know. */
+export function parseTmpfsOptions(text: string, memory = totalmem()): TmpfsOptions | number {
+  const o = defaults(memory)
   for (const [key, value] of parseOptions(text)) {
     const n = Number(value)
     switch (key) {
       case 'size':
-        o.size = parseSize(value, totalmem())
+        o.size = parseSize(value, memory)
         if (o.size < 0) return -EINVAL
         break
       case 'nr_blocks':
@@ -133,7 +133,7 @@ export function parseTmpfsOptions(text: string): TmpfsOptions | number {
 }
 
 function describe(o: TmpfsOptions): string {
-  const d = defaults()
+  const d = defaults(totalmem())
   const words: string[] = []
   if (o.size !== d.size && o.size !== 0) words.push(`size=${Math.ceil(o.size / PAGE) * 4}k`)
   if (o.inodes !== d.inodes && o.inodes !== 0) words.push(`nr_inodes=${o.inodes}`)
@@ -149,7 +149,9 @@ for (const name of ['tmpfs', 'ramfs']) {
     name,
     nodev: true,
     mount(request) {
-      const options = parseTmpfsOptions(request.options)
+      const { memoryLimit } = request.kernel
+      const memory = memoryLimit > 0 ? Math.min(memoryLimit, totalmem()) : totalmem()
+      const options = parseTmpfsOptions(request.options, memory)
       if (typeof options === 'number') return options
       const sb = new TmpfsSuperBlock(options)
       sb.source = request.source
