@@ -50,7 +50,6 @@ const FUTEX_NATIVE = [0, 1, 3, 4, 5, 9, 10]
 /** NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP WIPEONFORK KEEPONFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE. */
 const ADVICE = [0, 1, 2, 3, 4, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]
 
-
 /** What the stub of systrap needs besides: traps are signals there, and it orders its clones itself. */
 const SYSTRAP_RULES: readonly SeccompRule[] = [
   { nr: [SYS_rt_sigreturn, SYS_sigaltstack], ip: inStub, action: SECCOMP_ALLOW },

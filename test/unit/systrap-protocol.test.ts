@@ -1,0 +1,66 @@
+/** native/stub/protocol.h and the C structs against the constants that TypeScript mirrors. */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeAll, expect, test } from 'vitest'
+import { THREAD_BYTES, THREAD_ROWS } from '../../native/systrap.ts'
+import * as stub from '../../sentry/platform/stub.ts'
+import * as systrap from '../../sentry/platform/systrap/systrap-platform.ts'
+
+const NAMES = [
+  ...['ARENA_BASE', 'SLOT_SIZE', 'ARENA_SLOTS', 'CONTROL_ADDR', 'STUB_RESTORER', 'STUB_HANDLER', 'STUB_ENTER'],
+  ...['INTERRUPT_SIGNAL', 'SIGNAL_STACK_OFFSET', 'STUB_TEXT', 'STUB_TEXT_SIZE', 'STUB_OPS'],
+]
+const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code']
+const SLOT_FIELDS = 'state command trap signo code trapno error_code op_count fault_addr context stack result args regs'
+
+const values = new Map<string, number>()
+
+beforeAll(() => {
+  const dir = join(process.cwd(), '.cache/unit')
+  mkdirSync(dir, { recursive: true })
+  const print = (name: string, value: string) => `printf("${name} %lu\\n", (unsigned long)(${value}));`
+  const source = `#include "host/systrap.c"
+#include <stddef.h>
+#include <stdio.h>
+int main(void) {
+  ${NAMES.map((n) => print(n, n)).join('\n  ')}
+  ${FIELDS.map((f) => print(`thread.${f}`, `offsetof(struct thread, ${f})`)).join('\n  ')}
+  ${SLOT_FIELDS.split(' ')
+    .map((f) => print(`slot.${f}`, `offsetof(struct stub_slot, ${f})`))
+    .join('\n  ')}
+  ${print('slot.ops', 'offsetof(struct stub_slot, ops)')}
+  ${print('slot', 'sizeof(struct stub_slot)')}
+  ${print('thread', 'sizeof(struct thread)')}
+  ${print('THREADS', 'THREADS')}
+}`
+  const file = join(dir, 'protocol.c')
+  writeFileSync(file, source)
+  execFileSync('cc', ['-I', join(process.cwd(), 'native'), '-w', '-o', join(dir, 'protocol'), file])
+  for (const line of execFileSync(join(dir, 'protocol'), { encoding: 'utf8' }).trim().split('\n')) {
+    const [name, value] = line.split(' ')
+    values.set(name!, Number(value))
+  }
+})
+
+test('addresses and sizes are the same in C and TypeScript', () => {
+  const mirrored: Record<string, unknown> = { ...stub, ...systrap }
+  for (const name of NAMES) expect([name, mirrored[name]]).toEqual([name, values.get(name)])
+  expect(stub.STUB_BASE).toBe(values.get('ARENA_BASE'))
+})
+
+test('the thread table has the layout that TypeScript reads', () => {
+  expect(values.get('thread')).toBe(THREAD_BYTES)
+  expect(values.get('THREADS')).toBe(THREAD_ROWS)
+  expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244])
+})
+
+test('the comments of struct stub_slot tell its offsets', () => {
+  const header = readFileSync(join(process.cwd(), 'native/stub/protocol.h'), 'utf8')
+  for (const field of SLOT_FIELDS.split(' ')) {
+    const match = new RegExp(`\\b${field}(?:\\[\\w+\\])?;\\s*/\\* (\\d+)`).exec(header)
+    expect([field, Number(match?.[1])]).toEqual([field, values.get(`slot.${field}`)])
+  }
+  expect(values.get('slot.ops')).toBe(0x1000)
+  expect(values.get('slot')).toBeLessThanOrEqual(systrap.SIGNAL_STACK_OFFSET)
+})
