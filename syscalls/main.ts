@@ -19,10 +19,10 @@ import { EPOLLET } from '../sentry/kernel/host-poll.ts'
 import { limitCpus, openHostProc } from '../sentry/kernel/host-proc.ts'
 import { Kernel } from '../sentry/kernel/kernel.ts'
 import { configureNetwork } from '../sentry/net/configure.ts'
-import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
 import type { Platform } from '../sentry/platform/platform.ts'
-import { placeStubs } from '../sentry/platform/zygote.ts'
+import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
 import { SystrapPlatform, systrapAvailable } from '../sentry/platform/systrap/systrap-platform.ts'
+import { placeStubs } from '../sentry/platform/zygote.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { startDebugLog } from './debug-log.ts'
@@ -63,6 +63,7 @@ function start(config: BootConfig): Kernel {
   if (config.cgroupPath !== '') kernel.cgroupPath = config.cgroupPath
   openHostProc()
   limitCpus(config.limits.cpus)
+  kernel.cpuLimit = config.limits.cpus
   for (const [name, value] of config.sysctl) setSysctl(kernel, name, value)
   kernel.uts.nodename = config.hostname
   if (config.domainname !== '') kernel.uts.domainname = config.domainname

@@ -54,6 +54,8 @@ export class Kernel {
   pidsLimit = 0
   /** What the container thinks it has: 0 = the host's. */
   memoryLimit = 0
+  /** CPUs that the container's quota is worth; 0 = no quota. */
+  cpuLimit = 0
   /** What /proc/PID/cgroup shows. */
   cgroupPath = '/'
 

@@ -17,6 +17,8 @@ import { type Attribute, SysfsFile } from './attribute.ts'
 const CGROUP2_SUPER_MAGIC = 0x63677270
 const NO_PRESSURE = 'some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n'
 
+const CPU_PERIOD = 100_000
+
 const limit = (n: number): string => (n === 0 ? 'max\n' : `${n}\n`)
 
 function cpuStat(kernel: Kernel): string {
@@ -60,7 +62,10 @@ function files(kernel: Kernel): Record<string, readonly [number, Attribute]> {
     'cgroup.subtree_control': [0o644, '\n'],
     'cgroup.threads': [0o644, threads],
     'cgroup.type': [0o644, 'domain\n'],
-    'cpu.max': [0o644, 'max 100000\n'],
+    'cpu.max': [
+      0o644,
+      () => (kernel.cpuLimit === 0 ? 'max 100000\n' : `${kernel.cpuLimit * CPU_PERIOD} ${CPU_PERIOD}\n`),
+    ],
     'cpu.max.burst': [0o644, '0\n'],
     'cpu.pressure': [0o644, NO_PRESSURE],
     'cpu.stat': [0o444, () => cpuStat(kernel)],
