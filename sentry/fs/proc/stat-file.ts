@@ -19,18 +19,24 @@ addExitHook((group) => {
   endedSystemNs += cpu.systemNs
 })
 
-export function renderStatFile(kernel: Kernel): string {
-  const cpus = hostCpus()
-  const up = uptimeNs()
-  let user = endedUserNs
-  let system = endedSystemNs
-  let running = 0
+/** CPU time of the container: of its processes, and of those that it had. */
+export function containerCpu(kernel: Kernel): { userNs: number; systemNs: number } {
+  let userNs = endedUserNs
+  let systemNs = endedSystemNs
   for (const g of kernel.ids.groups()) {
     if (g.zombie) continue
     const cpu = groupCpu(g)
-    user += cpu.userNs
-    system += cpu.systemNs
+    userNs += cpu.userNs
+    systemNs += cpu.systemNs
   }
+  return { userNs, systemNs }
+}
+
+export function renderStatFile(kernel: Kernel): string {
+  const cpus = hostCpus()
+  const up = uptimeNs()
+  const { userNs: user, systemNs: system } = containerCpu(kernel)
+  let running = 0
   for (const t of kernel.ids.tasks()) if (t.state !== BLOCKED && t.state !== STOPPED && t.state !== DEAD) running++
   const line = (name: string, share: number): string => {
     const idle = Math.max(0, (up * cpus - user - system) * share)

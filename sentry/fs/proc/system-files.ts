@@ -4,7 +4,6 @@
  */
 import { EPERM } from '../../abi/errno.ts'
 import { uptimeNs } from '../../kernel/clock.ts'
-import { groupCpu } from '../../kernel/cpu-times.ts'
 import { hostCpuinfo, hostCpus, hostLoadavg } from '../../kernel/host-proc.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { BLOCKED, DEAD, STOPPED, type Task } from '../../kernel/task.ts'
@@ -15,7 +14,7 @@ import { TextFile } from '../pseudo/file.ts'
 import { renderLocks } from './locks.ts'
 import { renderMeminfo, renderVmstat } from './meminfo.ts'
 import type { ProcTree } from './root.ts'
-import { renderStatFile } from './stat-file.ts'
+import { containerCpu, renderStatFile } from './stat-file.ts'
 import type { ProcSuperBlock } from './super-block.ts'
 import { SysctlDirectory } from './sysctl.ts'
 
@@ -25,11 +24,8 @@ const seconds = (ns: number): string => `${Math.floor(ns / 1e9)}.${two(Math.floo
 
 function renderUptime(t: Task): string {
   const up = uptimeNs()
-  let used = 0
-  for (const g of t.kernel.ids.groups()) {
-    const cpu = groupCpu(g)
-    used += cpu.userNs + cpu.systemNs
-  }
+  const cpu = containerCpu(t.kernel)
+  const used = cpu.userNs + cpu.systemNs
   return `${seconds(up)} ${seconds(Math.max(0, up * hostCpus() - used))}\n`
 }
 

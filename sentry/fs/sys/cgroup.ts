@@ -6,10 +6,10 @@
  * 'cgroup' or 'cgroup2' was asked for: /proc/PID/cgroup says '0::/'.
  */
 import { EPERM } from '../../abi/errno.ts'
-import { groupCpu } from '../../kernel/cpu-times.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { containerResident } from '../../kernel/memory-info.ts'
 import { registerFileSystem } from '../../vfs/file-system.ts'
+import { containerCpu } from '../proc/stat-file.ts'
 import { TreeDirectory } from '../pseudo/directory.ts'
 import { PseudoSuperBlock } from '../pseudo/inode.ts'
 import { type Attribute, SysfsFile } from './attribute.ts'
@@ -22,13 +22,7 @@ const CPU_PERIOD = 100_000
 const limit = (n: number): string => (n === 0 ? 'max\n' : `${n}\n`)
 
 function cpuStat(kernel: Kernel): string {
-  let user = 0
-  let system = 0
-  for (const g of kernel.ids.groups()) {
-    const cpu = groupCpu(g)
-    user += cpu.userNs
-    system += cpu.systemNs
-  }
+  const { userNs: user, systemNs: system } = containerCpu(kernel)
   const us = (ns: number): number => Math.floor(ns / 1000)
   return (
     `usage_usec ${us(user + system)}\nuser_usec ${us(user)}\nsystem_usec ${us(system)}\n` +
