@@ -4,8 +4,9 @@
  * Edge-triggered by default: a handler hears of each change once and asks poll(2) for the level. A descriptor must be
  * unwatched before it is closed.
  */
-import { EINVAL } from '../abi/errno.ts'
+
 import { poll } from '../../native/host.ts'
+import { EINVAL } from '../abi/errno.ts'
 import type { Platform } from '../platform/platform.ts'
 
 export interface HostFdHandler {

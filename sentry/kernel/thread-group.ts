@@ -4,10 +4,11 @@
  * Owns what threads share: children, process group and session, signal actions, the shared pending queue, interval
  * timers, limits, the controlling terminal (through the session).
  */
-import type { Task } from './task.ts'
+
 import type { Limits } from './limits.ts'
 import type { ProcessGroup } from './process-group.ts'
 import type { GroupSignals } from './signal-state.ts'
+import type { Task } from './task.ts'
 import { WaitQueue } from './wait-queue.ts'
 
 export class ThreadGroup {
