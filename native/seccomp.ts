@@ -48,6 +48,8 @@ export interface SeccompPolicy {
   readonly rules: readonly SeccompRule[]
   readonly defaultAction: number
   readonly badArchAction: number
+  /** Numbers with the x32 bit: a foreign architecture, or (`default`) like any number that no rule names. */
+  readonly x32?: 'foreign' | 'default'
 }
 
 const AUDIT_ARCH = { x86_64: 0xc000003e, aarch64: 0xc00000b7 }
@@ -252,10 +254,12 @@ export function compileFilter(policy: SeccompPolicy): Uint8Array {
   const bad = asm.ret(policy.badArchAction)
   const intervals = intervalsOf(policy)
   let label = tree(intervals)
-  if (policy.arch === 'x86_64') {
+  if (policy.arch === 'x86_64' && policy.x32 !== 'default') {
     // -1 is what a tracer leaves behind for a call it skipped, and an ordinary bad number otherwise.
     const minusOne = asm.jump(JMP_JEQ, 0xffffffff, leaf(intervals.at(-1)!), bad)
     label = asm.jump(JMP_JGE, X32_BIT, minusOne, label)
+  } else if (policy.arch === 'x86_64') {
+    label = asm.jump(JMP_JGE, X32_BIT, asm.ret(policy.defaultAction), label)
   }
   asm.startAt(label)
   const number = asm.load(OFFSET_NR)

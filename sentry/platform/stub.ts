@@ -101,5 +101,12 @@ export function guestFilter(trapped: number, systrap = false): Uint8Array {
       action: SECCOMP_ALLOW,
     })),
   ]
-  return compileFilter({ arch: 'x86_64', rules, defaultAction: trapped, badArchAction: SECCOMP_KILL_PROCESS })
+  // Numbers that no call has, x32's among them, are answered by the sentry: ENOSYS, as on a kernel without x32.
+  return compileFilter({
+    arch: 'x86_64',
+    rules,
+    defaultAction: trapped,
+    badArchAction: SECCOMP_KILL_PROCESS,
+    x32: 'default',
+  })
 }
