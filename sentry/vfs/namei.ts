@@ -128,7 +128,9 @@ export function linkAt(
   follow: boolean,
   empty: boolean,
 ): number {
-  if (empty && oldName === '' && !t.creds.capable(CAP_DAC_READ_SEARCH)) return -ENOENT
+  // Who opened the file may give it a name; others could name what they were only handed (Linux 6.10).
+  if (empty && oldName === '' && t.fds.get(oldDirfd)?.creds !== t.creds && !t.creds.capable(CAP_DAC_READ_SEARCH))
+    return -ENOENT
   const old = walkAt(t, oldDirfd, oldName, (follow ? LOOKUP_FOLLOW : 0) | (empty ? LOOKUP_EMPTY : 0))
   if (typeof old === 'number') return old
   const at = freeName(t, newDirfd, newName, false)
