@@ -20,16 +20,18 @@ export interface Context {
   runtime: Runtime
   root: string
   work: string
-  onResult(test: Case, result: Result): void
+  onResult(test: Case, result: Result, output: string): void
 }
+
+type Recorder = (test: Case, result: Result, output: string) => void
 
 let containers = 0
 
 export async function runCases(context: Context, suite: Suite, cases: Case[]): Promise<Record<string, Result>> {
   const results: Record<string, Result> = {}
-  const record = (test: Case, result: Result) => {
+  const record: Recorder = (test, result, output) => {
     results[test.name] = result
-    context.onResult(test, result)
+    context.onResult(test, result, output)
   }
   let rest = cases
   let falseStarts = 0
@@ -39,7 +41,7 @@ export async function runCases(context: Context, suite: Suite, cases: Case[]): P
     rest = rest.slice(done)
     if (falseStarts < MAX_FALSE_STARTS) continue
     for (const test of rest)
-      record(test, { ...verdict('died', `no container: ${error}`), group: test.group, seconds: 0 })
+      record(test, { ...verdict('died', `no container: ${error}`), group: test.group, seconds: 0 }, error)
     break
   }
   return results
@@ -52,7 +54,7 @@ async function runContainer(
   { runtime, root, work }: Context,
   suite: Suite,
   cases: Case[],
-  record: (test: Case, result: Result) => void,
+  record: Recorder,
 ): Promise<{ done: number; error: string }> {
   const id = `compat-${process.pid}-${++containers}`
   const folder = join(work, id)
@@ -88,11 +90,15 @@ async function runContainer(
       watch(test.seconds + GRACE_SECONDS)
     } else if (what === 'end' && current) {
       const { test, since, output } = current
-      record(test, {
-        ...suite.judge(test, Number(code), output),
-        group: test.group,
-        seconds: (Date.now() - since) / 1000,
-      })
+      record(
+        test,
+        {
+          ...suite.judge(test, Number(code), output),
+          group: test.group,
+          seconds: (Date.now() - since) / 1000,
+        },
+        output,
+      )
       running.length = 0
       done++
       watch(GRACE_SECONDS)
@@ -114,7 +120,8 @@ async function runContainer(
     const { status, detail } = last.late
       ? verdict('late', 'the container had to be killed')
       : verdict('died', `the container ended: ${error.trim().split('\n').at(-1) ?? ''}`)
-    record(last.test, { status, detail, group: last.test.group, seconds: (Date.now() - last.since) / 1000 })
+    const seconds = (Date.now() - last.since) / 1000
+    record(last.test, { status, detail, group: last.test.group, seconds }, `${last.output}\n${error}`)
     done++
   }
   unmountRoot(folder)

@@ -5,7 +5,8 @@
  *   --only REGEXP            cases whose suite/name matches
  *   --quick                  what CI runs: within 8 minutes
  *   --keep-native            take the native results of the previous run where it has them
- * Writes results/latest.json and results/latest.html beside this file; what was not run keeps its previous result.
+ * Writes results/latest.json and results/latest.html beside this file; what was not run keeps its previous result. The
+ * output of each case that did not pass is in results/logs/RUNTIME/SUITE.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -21,10 +22,11 @@ import { cpythonSuite } from './suites/cpython.ts'
 import { guestSuite } from './suites/guest.ts'
 import { posixSuite } from './suites/posix.ts'
 import { stressSuite } from './suites/stress.ts'
-import type { Case, Report, Suite } from './types.ts'
+import type { Case, Report, Status, Suite } from './types.ts'
 
 const TSSANDBOX = join(import.meta.dirname, '../../bin/tssandbox')
 const RESULTS = join(import.meta.dirname, 'results')
+const LOGS = join(RESULTS, 'logs')
 
 const SUITES: Record<string, () => Suite | Promise<Suite | { missing: string }>> = {
   guest: guestSuite,
@@ -42,6 +44,15 @@ const { values } = parseArgs({
     'keep-native': { type: 'boolean', default: false },
   },
 })
+
+/** The whole output of a case that did not pass, for who wants to know why. */
+function keepOutput(folder: string, name: string, status: Status, output: string): void {
+  const log = join(folder, `${name.replaceAll('/', '-')}.log`)
+  rmSync(log, { force: true })
+  if (status === 'pass') return
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(log, output, 'latin1')
+}
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`)
@@ -108,8 +119,9 @@ async function main(): Promise<number> {
         runtime,
         root: 'path' in root ? root.path : '',
         work,
-        onResult(test, { status, seconds, detail }) {
+        onResult(test, { status, seconds, detail }, output) {
           done++
+          keepOutput(join(LOGS, runtime.name, suite.name), test.name, status, output)
           const line = `${runtime.name} ${suite.name} ${done}/${todo.length} ${test.name} ${status} ${seconds.toFixed(1)} s`
           if (status !== 'pass' && status !== 'skip') say(`${line}  ${detail.slice(0, 300)}`)
           else if (process.stdout.isTTY) process.stdout.write(`\x1b[K${line}\r`)

@@ -111,7 +111,7 @@ const OTHER: Record<string, number> = {
 
 const STRESSORS = `access affinity aio alarm bad-altstack brk chattr chdir chmod chown chroot clock clone close context
   copy-file daemon dentry dir dirdeep dirmany dnotify dup dynlib enosys env epoll eventfd exec exit-group fallocate
-  fault fcntl fiemap fifo file-ioctl filename flock fork fp-error fpunch fsize fstat full futex get getdent getrandom
+  fault fcntl fiemap fifo file-ioctl filename flock fork fp-error fsize fstat full futex get getdent getrandom
   hdd hrtimers inode-flags inotify io iomix ioprio itimer kcmp kill lease link locka lockf lockofd madvise malloc
   membarrier memfd mincore mknod mlock mmap mmapaddr mmapfixed mmapfork mmapmany mprotect mq mremap msg msync
   msyncmany munmap mutex nanosleep nice null numa open pagemove personality pidfd pipe pipeherd pkey poll prctl
