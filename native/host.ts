@@ -78,3 +78,21 @@ const EMPTY = Buffer.from([0])
 export const pidfdOpen = (pid: number, flags: number): number => L(434, pid, flags, 0, 0, 0, 0)
 /** Our copy of descriptor `fd` of the process behind `pidfd`. */
 export const pidfdGetfd = (pidfd: number, fd: number): number => L(438, pidfd, fd, 0, 0, 0, 0)
+
+const AT_FDCWD = -100
+const O_CLOEXEC = 0o2000000
+const O_PATH_DIRECTORY = 0o10200000
+let selfFds = -1
+
+/** Holds /proc/self/fd, so that {@link reopen} works when /proc is out of reach. Once, before the process is confined. */
+export function holdSelfFds(): number {
+  selfFds = openat(AT_FDCWD, '/proc/self/fd', O_PATH_DIRECTORY | O_CLOEXEC, 0)
+  return selfFds
+}
+
+/** A new description of what `fd` refers to, with other flags (O_RDONLY of a writable file, O_NONBLOCK of a shared pipe). */
+export function reopen(fd: number, flags: number): number {
+  return selfFds >= 0
+    ? openat(selfFds, String(fd), flags | O_CLOEXEC, 0)
+    : openat(AT_FDCWD, `/proc/self/fd/${fd}`, flags | O_CLOEXEC, 0)
+}

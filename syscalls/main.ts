@@ -5,6 +5,7 @@
  * The ready pipe gets one line: the container can be started, or why not.
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
+import { holdSelfFds } from '../native/host.ts'
 import { Container } from '../sentry/container/container.ts'
 import { describe } from '../sentry/container/process-start.ts'
 import { followConsoleSize } from '../sentry/control/console-size.ts'
@@ -53,6 +54,7 @@ function choosePlatform(wanted: BootConfig['platform']): Platform {
 
 function start(config: BootConfig): Kernel {
   placeStubs(config.stubOomScoreAdj, config.fds.guestCgroups)
+  holdSelfFds()
   const platform = choosePlatform(config.platform)
   const kernel = new Kernel(
     platform,

@@ -4,9 +4,9 @@
  * They are shared by all of the guest's opens, which bring positions of their own. `users` counts those; while there are
  * any, a descriptor that was handed out stays open. Without, the file is idle and may be closed (idle-files.ts).
  */
-import { close, openat } from '../../../native/host.ts'
+import { close, reopen } from '../../../native/host.ts'
 import { EACCES, ESTALE } from '../../abi/errno.ts'
-import { AT_FDCWD, O_CLOEXEC, O_RDONLY } from '../../abi/fcntl.ts'
+import { O_RDONLY } from '../../abi/fcntl.ts'
 import type { GoferInode } from './inode.ts'
 
 export class HostDescriptors {
@@ -57,7 +57,7 @@ export class HostDescriptors {
     const opened = this.open(false)
     if (opened !== -ESTALE || this.writeFd < 0) return opened
     // No name is left to ask the gofer for.
-    const fd = openat(AT_FDCWD, `/proc/self/fd/${this.writeFd}`, O_RDONLY | O_CLOEXEC, 0)
+    const fd = reopen(this.writeFd, O_RDONLY)
     if (fd < 0) return -EACCES
     this.readFd = fd
     return this.keep(fd)

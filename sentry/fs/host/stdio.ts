@@ -2,7 +2,7 @@
  * Makes guest file descriptions of the host descriptors that the CLI passed as stdin, stdout and stderr.
  */
 
-import { close, dup3, fcntl, openat } from '../../../native/host.ts'
+import { close, dup3, fcntl, reopen as reopenHost } from '../../../native/host.ts'
 import { O_ACCMODE, O_APPEND, O_NONBLOCK } from '../../abi/fcntl.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
@@ -15,7 +15,6 @@ const F_GETFL = 3
 const F_DUPFD_CLOEXEC = 1030
 const O_NOCTTY = 0o400
 const O_CLOEXEC = 0o2000000
-const AT_FDCWD = -100
 
 /**
  * Takes over `fd`. The access mode and O_APPEND are the host description's; `flags` adds O_NONBLOCK for the guest
@@ -52,8 +51,8 @@ function openWith(
  * still there; for later ones (exec) the caller falls back to asking poll(2) first.
  */
 function makeOwnDescription(fd: number, hostFlags: number): boolean {
-  const flags = (hostFlags & (O_ACCMODE | O_APPEND)) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
-  const own = openat(AT_FDCWD, `/proc/self/fd/${fd}`, flags, 0)
+  const flags = (hostFlags & (O_ACCMODE | O_APPEND)) | O_NONBLOCK | O_NOCTTY
+  const own = reopenHost(fd, flags)
   if (own < 0) return false
   dup3(own, fd, O_CLOEXEC)
   close(own)

@@ -12,9 +12,11 @@ import {
   memfdCreate,
   pread,
   raw,
+  reopen,
   statxFd,
 } from '../../../native/host.ts'
 import { EFAULT, ENXIO } from '../../abi/errno.ts'
+import { O_RDONLY } from '../../abi/fcntl.ts'
 import type { IovIter } from '../../mm/iov-iter.ts'
 
 /** Above this a file moves to a memfd: one host descriptor then costs less than the copy. */
@@ -35,6 +37,7 @@ export class FileData {
   size = 0
   private inline: Uint8Array = EMPTY
   private fd = -1
+  private roFd = -1
   /** Pages that fallocate(2) promised: they count as taken, but no memory is spent on them before they are written. */
   private reserved = 0
 
@@ -92,6 +95,18 @@ export class FileData {
     this.inline = EMPTY
     this.fd = fd
     return fd
+  }
+
+  /**
+   * For mappings that are not to be written: read-only on the host too. Guest code that takes over its stub could turn a
+   * shared mapping of the memfd itself into a writable one.
+   */
+  readOnlyFd(): number {
+    if (this.roFd >= 0) return this.roFd
+    const fd = this.hostFd()
+    if (fd < 0) return fd
+    this.roFd = reopen(fd, O_RDONLY)
+    return this.roFd
   }
 
   truncate(size: number): number {
@@ -176,6 +191,8 @@ export class FileData {
   }
 
   close(): void {
+    if (this.roFd >= 0) hostClose(this.roFd)
+    this.roFd = -1
     if (this.fd >= 0) hostClose(this.fd)
     this.fd = -1
     this.inline = EMPTY

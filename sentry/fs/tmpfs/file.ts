@@ -156,8 +156,8 @@ export class TmpfsFile extends TmpfsInode {
     return this.data.seek(pos, whence)
   }
 
-  override hostFd(_write: boolean): number {
-    return this.data.hostFd()
+  override hostFd(write: boolean): number {
+    return write ? this.data.hostFd() : this.data.readOnlyFd()
   }
 
   override evict(): void {

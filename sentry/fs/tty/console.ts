@@ -5,7 +5,7 @@
  * It appears as a slave of the container's devpts, as with other runtimes, so that ttyname(3) finds it.
  */
 
-import { close, dup3, fcntl, ioctl, openat, poll, read, write } from '../../../native/host.ts'
+import { close, dup3, fcntl, ioctl, poll, read, reopen, write } from '../../../native/host.ts'
 import { EAGAIN } from '../../abi/errno.ts'
 import { O_NOCTTY, O_NONBLOCK, O_RDWR } from '../../abi/fcntl.ts'
 import type { Credentials } from '../../kernel/credentials.ts'
@@ -24,7 +24,6 @@ import { Tty } from './tty.ts'
 const TIOCGWINSZ = 0x5413
 const F_GETFL = 3
 const F_SETFL = 4
-const AT_FDCWD = -100
 const O_CLOEXEC = 0o2000000
 const OUTPUT_SIZE = 16384
 const CHUNK = new Uint8Array(4096)
@@ -169,7 +168,7 @@ export const systemConsole = (): Console | null => current
 
 /** A description of our own where /proc is still there, so that the user's shell does not inherit O_NONBLOCK. */
 function makeNonBlocking(fd: number): void {
-  const own = openat(AT_FDCWD, `/proc/self/fd/${fd}`, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0)
+  const own = reopen(fd, O_RDWR | O_NONBLOCK | O_NOCTTY)
   if (own >= 0) {
     dup3(own, fd, O_CLOEXEC)
     close(own)
