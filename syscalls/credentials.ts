@@ -89,6 +89,8 @@ export function sysSetresuid(t: Task): SysRet {
   const capable = c.capable(CAP_SETUID)
   for (const id of ids) if (id !== KEEP && id !== c.uid && id !== c.euid && id !== c.suid && !capable) return -EPERM
   const [uid, euid, suid] = [pick(ids[0]!, c.uid), pick(ids[1]!, c.euid), pick(ids[2]!, c.suid)]
+  // Without a change the file-system id stays, too.
+  if (uid === c.uid && euid === c.euid && suid === c.suid && (ids[1] === KEEP || euid === c.fsuid)) return 0
   commitCredentials(t, withUids(c, uid, euid, suid))
   return 0
 }
@@ -99,8 +101,9 @@ export function sysSetresgid(t: Task): SysRet {
   const c = t.creds
   const capable = c.capable(CAP_SETGID)
   for (const id of ids) if (id !== KEEP && id !== c.gid && id !== c.egid && id !== c.sgid && !capable) return -EPERM
-  const egid = pick(ids[1]!, c.egid)
-  commitCredentials(t, c.with({ gid: pick(ids[0]!, c.gid), egid, sgid: pick(ids[2]!, c.sgid), fsgid: egid }))
+  const [gid, egid, sgid] = [pick(ids[0]!, c.gid), pick(ids[1]!, c.egid), pick(ids[2]!, c.sgid)]
+  if (gid === c.gid && egid === c.egid && sgid === c.sgid && (ids[1] === KEEP || egid === c.fsgid)) return 0
+  commitCredentials(t, c.with({ gid, egid, sgid, fsgid: egid }))
   return 0
 }
 const pick = (id: number, old: number): number => (id === KEEP ? old : id)

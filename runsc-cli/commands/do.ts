@@ -31,6 +31,12 @@ export interface DoOptions {
   debugLog?: string
 }
 
+/** process.getgroups() would add the effective group. */
+function supplementaryGroups(): number[] {
+  const groups = /^Groups:(.*)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? ''
+  return groups.split(/\s+/).filter(Boolean).map(Number)
+}
+
 /** No cgroup stands behind `do`, so a fork bomb has to end here. */
 const TASK_LIMIT = 8192
 
@@ -48,7 +54,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     cwd: toBytes(resolve(options.cwd || (options.root ? '/' : process.cwd()))),
     uid: process.getuid!(),
     gid: process.getgid!(),
-    additionalGids: process.getgroups!(),
+    additionalGids: supplementaryGroups(),
     umask: process.umask(),
     capabilities: process.getuid!() === 0 ? ALL_CAPABILITIES : NO_CAPABILITIES,
     rlimits: inheritedLimits(),

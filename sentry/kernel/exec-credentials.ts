@@ -13,6 +13,8 @@ export interface ExecCredentials {
   creds: Credentials
   /** AT_SECURE: the program got privileges that its caller did not have. */
   secure: boolean
+  /** Whether others may look into the process (Linux: the checks of begin_new_exec, on the old ids, and commit_creds). */
+  dumpable: boolean
 }
 
 const S_ISUID = 0o4000
@@ -36,7 +38,8 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
     if (inode.mode & S_ISUID) euid = inode.uid
     if ((inode.mode & (S_ISGID | S_IXGRP)) === (S_ISGID | S_IXGRP)) egid = inode.gid
   }
-  const isSetId = euid !== old.uid || egid !== old.gid
+  // By the file, not because the caller already ran under two identities (Linux 6.16 and later).
+  const isSetId = euid !== old.euid || !old.inGroup(egid)
 
   // P'(permitted) = (P(inheritable) & F(inheritable)) | (F(permitted) & bounding) | P'(ambient)
   let permitted: CapSet = CAPS_NONE
@@ -65,6 +68,13 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
     securebits: old.securebits & ~SECBIT_KEEP_CAPS,
   })
   t.keepCaps = false
-  const secure = isSetId || (old.uid !== 0 && (effective || !subset(permitted, ambient)))
-  return { creds, secure }
+  const secure =
+    isSetId || euid !== old.uid || egid !== old.gid || (old.uid !== 0 && (effective || !subset(permitted, ambient)))
+  const sameIds =
+    euid === old.euid &&
+    egid === old.egid &&
+    euid === old.fsuid &&
+    egid === old.fsgid &&
+    subset(permitted, old.permitted)
+  return { creds, secure, dumpable: sameIds && old.euid === old.uid && old.egid === old.gid }
 }

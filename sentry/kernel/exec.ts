@@ -289,7 +289,7 @@ function commit(t: Task, mm: MemoryManager, thread: GuestThread, filename: strin
   execSignals(t)
   t.creds = creds.creds
   t.group.execed = true
-  t.group.dumpable = creds.secure ? 0 : 1
+  t.group.dumpable = creds.dumpable ? 1 : 0
   t.name = filename.slice(filename.lastIndexOf('/') + 1).slice(0, 15)
   t.clearChildTid = 0
   t.robustList = 0
