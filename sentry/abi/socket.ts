@@ -174,6 +174,7 @@ export const IP_RECVTTL = 12
 export const IP_RECVTOS = 13
 export const IP_MTU = 14
 export const IP_FREEBIND = 15
+export const IP_PASSSEC = 18
 export const IP_TRANSPARENT = 19
 export const IP_RECVORIGDSTADDR = 20
 export const IP_MINTTL = 21

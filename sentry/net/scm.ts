@@ -70,12 +70,6 @@ export class FilesInFlight {
   }
 }
 
-export function filesInFlight(): number {
-  let n = 0
-  for (const v of inFlight.values()) n += v
-  return n
-}
-
 export function dropFiles(files: readonly FileDescription[]): void {
   for (let i = files.length - 1; i >= 0; i--) files[i]!.unref()
 }

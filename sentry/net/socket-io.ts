@@ -56,18 +56,22 @@ export function sendMessage(t: Task, sock: Socket, msg: Message): SysRet {
     iter.skip(t.progress)
     msg.resumed = true
   }
-  const before = iter.remaining
-  const n = sock.sendmsg(t, msg)
   const wouldBlock = (msg.flags & MSG_DONTWAIT) !== 0
-  if (n >= 0) {
-    t.progress += n
-    if (n === before || wouldBlock || !sock.isStream || n === 0) return t.progress
-    return wait(t, sock, EPOLLOUT, sock.sndTimeoNs, EAGAIN)
+  for (;;) {
+    const before = iter.remaining
+    const n = sock.sendmsg(t, msg)
+    if (n >= 0) {
+      t.progress += n
+      if (n === before || wouldBlock || !sock.isStream || n === 0) return t.progress
+      // Once more before waiting: what stopped it may be over.
+      msg.resumed = true
+      continue
+    }
+    if (n === -EAGAIN && !wouldBlock) return wait(t, sock, EPOLLOUT, sock.sndTimeoNs, EAGAIN)
+    if (t.progress > 0) return t.progress
+    if (n === -EPIPE && sock.isStream && (msg.flags & MSG_NOSIGNAL) === 0) sendSigpipe(t)
+    return n
   }
-  if (n === -EAGAIN && !wouldBlock) return wait(t, sock, EPOLLOUT, sock.sndTimeoNs, EAGAIN)
-  if (t.progress > 0) return t.progress
-  if (n === -EPIPE && sock.isStream && (msg.flags & MSG_NOSIGNAL) === 0) sendSigpipe(t)
-  return n
 }
 
 /** One receive call; `msg.iter` holds the whole buffer, also on a retry. */
@@ -81,24 +85,27 @@ export function receiveMessage(t: Task, sock: Socket, msg: Message): SysRet {
     msg.control.set(earlier.control)
     msg.controlUsed = earlier.control.length
   }
-  const n = sock.recvmsg(t, msg)
-  if (earlier !== null) {
-    msg.outFlags |= earlier.outFlags
-    msg.name.set(earlier.name)
-    msg.nameLen = earlier.nameLen
+  const whole = (msg.flags & MSG_WAITALL) !== 0
+  const target = whole ? asked : Math.min(asked, Math.max(1, sock.rcvLowat - t.progress))
+  let got = 0
+  for (;;) {
+    const n = sock.recvmsg(t, msg)
+    if (earlier !== null) {
+      msg.outFlags |= earlier.outFlags
+      msg.name.set(earlier.name)
+      msg.nameLen = earlier.nameLen
+    }
+    if (n === -EAGAIN) {
+      if (wouldBlock || (msg.flags & MSG_ERRQUEUE) !== 0) return t.progress > 0 ? t.progress : -EAGAIN
+      if (msg.controlUsed > 0 || msg.outFlags !== 0 || msg.nameLen > 0) t.sysState = new Received(msg)
+      return wait(t, sock, EPOLLIN | EPOLLRDHUP, sock.rcvTimeoNs, EAGAIN)
+    }
+    if (n < 0) return t.progress > 0 ? t.progress : n
+    t.progress += n
+    got += n
+    const once = !sock.isStream || wouldBlock || (msg.flags & (MSG_PEEK | MSG_OOB)) !== 0
+    if (once || n === 0 || msg.done || got >= target) return t.progress
   }
-  if (n === -EAGAIN) {
-    if (wouldBlock || (msg.flags & MSG_ERRQUEUE) !== 0) return t.progress > 0 ? t.progress : -EAGAIN
-    return wait(t, sock, EPOLLIN | EPOLLRDHUP, sock.rcvTimeoNs, EAGAIN)
-  }
-  if (n < 0) return t.progress > 0 ? t.progress : n
-  if (!sock.isStream || n === 0 || msg.done || wouldBlock || (msg.flags & (MSG_PEEK | MSG_OOB)) !== 0)
-    return t.progress + n
-  const target = (msg.flags & MSG_WAITALL) !== 0 ? asked : Math.min(asked, Math.max(1, sock.rcvLowat - t.progress))
-  t.progress += n
-  if (n >= target) return t.progress
-  if (msg.controlUsed > 0 || msg.outFlags !== 0 || msg.nameLen > 0) t.sysState = new Received(msg)
-  return wait(t, sock, EPOLLIN | EPOLLRDHUP, sock.rcvTimeoNs, EAGAIN)
 }
 
 /** connect(2) of an address that was copied in. `t.progress` is 1 once the attempt is under way. */

@@ -3,7 +3,7 @@
  *
  * Options without an effect here are checked and remembered, so that a program reads back what it set.
  */
-import { EACCES, EDOM, EINVAL, ENODEV, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM } from '../abi/errno.ts'
+import { EACCES, EDOM, EINVAL, ENODATA, ENODEV, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM } from '../abi/errno.ts'
 import * as S from '../abi/socket.ts'
 import { CAP_NET_ADMIN, CAP_NET_RAW } from '../kernel/credentials.ts'
 import type { SysRet } from '../kernel/sysret.ts'
@@ -12,8 +12,11 @@ import type { Socket } from './socket.ts'
 
 const INT_MAX = 0x7fffffff
 const TWO32 = 0x1_0000_0000
+/** 1/CONFIG_HZ of Debian's kernels. */
+const TICK_NS = 4_000_000
 const SOCK_SNDBUF_LOCK = 1
 const SOCK_RCVBUF_LOCK = 2
+const canPeekAt = (s: Socket): boolean => s.family === S.AF_UNIX || isInet(s)
 const isInet = (s: Socket): boolean => s.family === S.AF_INET || s.family === S.AF_INET6
 
 /** Kept as 0 or 1, no further checks. */
@@ -40,7 +43,8 @@ function timeoutNs(val: Buffer, len: number): number {
   if (usec < 0 || usec >= 1_000_000) return -EDOM
   const sec = val.readUInt32LE(0) + val.readInt32LE(4) * TWO32
   if (sec < 0) return 0
-  return sec === 0 && usec === 0 ? NEVER : sec * 1e9 + usec * 1000
+  // Linux counts in ticks, rounded up.
+  return sec === 0 && usec === 0 ? NEVER : sec * 1e9 + Math.ceil((usec * 1000) / TICK_NS) * TICK_NS
 }
 
 /** The doubled, clamped size that Linux stores. */
@@ -150,7 +154,7 @@ export function setSocketOption(t: Task, s: Socket, name: number, val: Buffer, l
       s.setFlag(name, v)
       return 0
     case S.SO_PEEK_OFF:
-      if (s.family !== S.AF_UNIX && s.type !== S.SOCK_DGRAM) return -EOPNOTSUPP
+      if (!canPeekAt(s)) return -EOPNOTSUPP
       s.peekOff = v
       return 0
     case S.SO_BUSY_POLL:
@@ -191,7 +195,7 @@ export function setSocketOption(t: Task, s: Socket, name: number, val: Buffer, l
       return v < 0 ? -EINVAL : -EOPNOTSUPP
     case S.SO_TXREHASH:
       if (v < -1 || v > 1) return -EINVAL
-      s.setFlag(name, v)
+      s.setFlag(name, v === -1 ? 1 : v)
       return 0
     default:
       return -ENOPROTOOPT
@@ -285,6 +289,8 @@ export function getSocketOption(t: Task, s: Socket, name: number, out: Buffer, l
       out.writeInt32LE(-1, 4)
       out.writeInt32LE(-1, 8)
       return 12
+    case S.SO_PEERGROUPS:
+      return -ENODATA
     case S.SO_PEERNAME: {
       const n = s.getname(true, out)
       return n < 0 ? n : n < len ? -EINVAL : n
@@ -292,7 +298,7 @@ export function getSocketOption(t: Task, s: Socket, name: number, out: Buffer, l
     case S.SO_BINDTODEVICE:
       return 0
     case S.SO_PEEK_OFF:
-      return s.family !== S.AF_UNIX && s.type !== S.SOCK_DGRAM ? -EOPNOTSUPP : int(s.peekOff)
+      return canPeekAt(s) ? int(s.peekOff) : -EOPNOTSUPP
     case S.SO_BPF_EXTENSIONS:
       return int(64)
     case S.SO_ATTACH_FILTER:
@@ -308,7 +314,7 @@ export function getSocketOption(t: Task, s: Socket, name: number, out: Buffer, l
       out.writeInt32LE(0, 4)
       return 8
     case S.SO_NETNS_COOKIE:
-      if (len < 8) return -EINVAL
+      if (len !== 8) return -EINVAL
       out.writeInt32LE(1, 0)
       out.writeInt32LE(0, 4)
       return 8

@@ -23,6 +23,8 @@ export const HOST_SOCKET_OPTIONS: ReadonlySet<number> = new Set([
   S.SO_RXQ_OVFL,
   S.SO_MAX_PACING_RATE,
   S.SO_INCOMING_CPU,
+  S.SO_BUF_LOCK,
+  S.SO_RCVLOWAT,
 ])
 /** Only read. */
 export const HOST_SOCKET_READS: ReadonlySet<number> = new Set([
@@ -32,10 +34,17 @@ export const HOST_SOCKET_READS: ReadonlySet<number> = new Set([
   S.SO_DOMAIN,
   S.SO_ACCEPTCONN,
   S.SO_MEMINFO,
-  S.SO_BUF_LOCK,
+  S.SO_MARK,
 ])
 
 const IP = new Set([
+  S.IP_ROUTER_ALERT,
+  S.IP_RECVOPTS,
+  S.IP_RETOPTS,
+  S.IP_PASSSEC,
+  S.IP_TRANSPARENT,
+  S.IP_NODEFRAG,
+  S.IP_CHECKSUM,
   S.IP_TOS,
   S.IP_TTL,
   S.IP_PKTINFO,

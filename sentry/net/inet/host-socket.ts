@@ -28,17 +28,22 @@ import {
   hostSocket,
   hostSocketIoctl,
 } from '../../../native/host-socket.ts'
-import { EACCES, EFAULT, EINVAL, EMSGSIZE, ENOPROTOOPT, EPERM } from '../../abi/errno.ts'
+import { EACCES, EAGAIN, EFAULT, EINVAL, EMSGSIZE, ENOPROTOOPT, EOPNOTSUPP, EPERM } from '../../abi/errno.ts'
 import {
+  AF_INET6,
   FIONREAD,
+  IP_TRANSPARENT,
   MSG_CONFIRM,
   MSG_DONTROUTE,
+  MSG_DONTWAIT,
   MSG_EOR,
   MSG_ERRQUEUE,
   MSG_MORE,
   MSG_OOB,
   MSG_PEEK,
   MSG_TRUNC,
+  SHUT_RD,
+  SHUT_RDWR,
   SIOCATMARK,
   SIOCGSTAMP,
   SIOCGSTAMPNS,
@@ -49,9 +54,15 @@ import {
   SO_MARK,
   SO_PRIORITY,
   SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_RCVLOWAT,
   SO_SNDBUF,
+  SO_SNDBUFFORCE,
   SOCK_STREAM,
+  SOL_IP,
   SOL_SOCKET,
+  SOL_TCP,
+  SOL_UDP,
 } from '../../abi/socket.ts'
 import { CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW } from '../../kernel/credentials.ts'
 import { EPOLLET, type HostFdHandler, hostPollNow } from '../../kernel/host-poll.ts'
@@ -83,6 +94,7 @@ const UNPRIVILEGED_PORT = 1024
 export class HostSocket extends Socket implements HostFdHandler {
   private readonly fd: number
   private readonly kernel: Kernel
+  private shutRead = false
 
   private constructor(k: Kernel, fd: number, family: number, type: number, protocol: number, nonblock: boolean) {
     super(family, type, protocol, nonblock)
@@ -139,6 +151,7 @@ export class HostSocket extends Socket implements HostFdHandler {
     return n
   }
   override shutdown(how: number): SysRet {
+    if (how === SHUT_RD || how === SHUT_RDWR) this.shutRead = true
     const ret = hostShutdown(this.fd, how)
     this.waitQueue.wake(EVENTS)
     return ret
@@ -178,6 +191,8 @@ export class HostSocket extends Socket implements HostFdHandler {
     const room = Math.min(iter.remaining, HOST_DATA_MAX)
     const control = Math.min(msg.controlLen, HOST_CONTROL_MAX)
     const n = hostRecv(this.fd, room, msg.wantName, control, msg.flags & RECV_FLAGS)
+    // A reader that would wait on a datagram socket gets the end at once; the host, never waiting, says EAGAIN.
+    if (n === -EAGAIN && this.shutRead && !this.isStream && (msg.flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0) return 0
     if (n < 0) return n
     const data = Math.min(n, room)
     if (this.isStream && (msg.flags & MSG_TRUNC) !== 0) iter.skip(data)
@@ -242,28 +257,51 @@ export class HostSocket extends Socket implements HostFdHandler {
       const may = t.creds.capable(CAP_NET_RAW) || t.creds.capable(CAP_NET_ADMIN)
       return may ? this.toHost(SOL_SOCKET, name, val, len) : -EPERM
     }
+    if (name === SO_SNDBUFFORCE || name === SO_RCVBUFFORCE) {
+      // The sentry may not have the capability: the host's limits hold.
+      if (!t.creds.capable(CAP_NET_ADMIN)) return -EPERM
+      if (val.readInt32LE(0) < 0) val.writeInt32LE(0, 0)
+      return this.toHost(SOL_SOCKET, name === SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF, val, len)
+    }
     if (name === SO_PRIORITY) {
       const v = val.readInt32LE(0)
       if ((v < 0 || v > 6) && !t.creds.capable(CAP_NET_RAW) && !t.creds.capable(CAP_NET_ADMIN)) return -EPERM
     }
-    return HOST_SOCKET_OPTIONS.has(name) ? this.toHost(SOL_SOCKET, name, val, len) : undefined
+    if (!HOST_SOCKET_OPTIONS.has(name)) return undefined
+    const ret = this.toHost(SOL_SOCKET, name, val, len)
+    if (ret === 0 && name === SO_RCVLOWAT) {
+      // Waiting for the low-water mark is ours to do; the host may have cut it.
+      const n = hostGetsockopt(this.fd, SOL_SOCKET, name, 4)
+      if (n === 4) this.rcvLowat = hostOption.readInt32LE(0)
+    }
+    return ret
   }
 
   override getSocketOption(_t: Task, name: number, out: Buffer, len: number): SysRet | undefined {
     if (!HOST_SOCKET_OPTIONS.has(name) && !HOST_SOCKET_READS.has(name)) return undefined
     const n = this.fromHost(SOL_SOCKET, name, out, Math.max(len, 4))
+    if (n >= 4 && name === SO_RCVLOWAT) this.rcvLowat = out.readInt32LE(0)
     if (n >= 4 && name === SO_SNDBUF) this.sndBuf = out.readInt32LE(0)
     if (n >= 4 && name === SO_RCVBUF) this.rcvBuf = out.readInt32LE(0)
     return n
   }
 
-  override setsockopt(_t: Task, level: number, name: number, val: Buffer, len: number): SysRet {
-    if (!hostOptionAllowed(level, name, true)) return -ENOPROTOOPT
+  override setsockopt(t: Task, level: number, name: number, val: Buffer, len: number): SysRet {
+    const own = level === (this.isStream ? SOL_TCP : SOL_UDP)
+    if (!hostOptionAllowed(level, name, true)) return own && len < 4 ? -EINVAL : -ENOPROTOOPT
+    const powerful = level === SOL_IP && name === IP_TRANSPARENT
+    if (powerful && !t.creds.capable(CAP_NET_RAW) && !t.creds.capable(CAP_NET_ADMIN)) return -EPERM
     return this.toHost(level, name, val, len)
   }
   override getsockopt(_t: Task, level: number, name: number, out: Buffer, len: number): SysRet {
-    if (!hostOptionAllowed(level, name, false)) return -ENOPROTOOPT
+    if (!hostOptionAllowed(level, name, false)) return this.unknown(level)
     return this.fromHost(level, name, out, len)
+  }
+
+  /** An option that is not there, or a level that the protocol does not know. */
+  private unknown(level: number): number {
+    const known = level === SOL_IP || level === (this.isStream ? SOL_TCP : SOL_UDP)
+    return known || this.family === AF_INET6 ? -ENOPROTOOPT : -EOPNOTSUPP
   }
 
   protected override release(): void {

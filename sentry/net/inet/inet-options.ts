@@ -14,6 +14,9 @@ import type { Task } from '../../kernel/task.ts'
 type Range = readonly [number, number, number]
 const BOOL: Range = [0, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
 const INT_MAX = 0x7fffffff
+/** TCP_MSS_DEFAULT, and net.ipv4.tcp_fin_timeout in seconds. */
+const DEFAULT_MSS = 536
+const FIN_TIMEOUT = 60
 
 const IP_INTS = new Map<number, Range>([
   [S.IP_TOS, [0, 0, 255]],
@@ -21,7 +24,10 @@ const IP_INTS = new Map<number, Range>([
   [S.IP_MTU_DISCOVER, [1, 0, 5]],
   [S.IP_MINTTL, [0, 0, 255]],
   [S.IP_MULTICAST_TTL, [1, 0, 255]],
+  [S.IP_RECVERR_RFC4884, [0, 0, 1]],
 ])
+/** Read as zero, and refused when set: of raw sockets. */
+const IP_RAW_ONLY = new Set([S.IP_HDRINCL, S.IP_NODEFRAG])
 const IP_BOOLS = new Map<number, number>([
   [S.IP_RECVOPTS, 0],
   [S.IP_RETOPTS, 0],
@@ -35,9 +41,10 @@ const IP_BOOLS = new Map<number, number>([
   [S.IP_BIND_ADDRESS_NO_PORT, 0],
   [S.IP_MULTICAST_LOOP, 1],
   [S.IP_MULTICAST_ALL, 1],
-  [S.IP_RECVERR_RFC4884, 0],
-  [S.IP_ROUTER_ALERT, 0],
+  [S.IP_PASSSEC, 0],
 ])
+/** Options that a too short value does not turn into zero. */
+const IP_NEEDS_VALUE = new Set([S.IP_TTL, S.IP_MINTTL, S.IP_FREEBIND, S.IP_MULTICAST_TTL, S.IP_MULTICAST_LOOP])
 const IPV6_INTS = new Map<number, Range>([
   [S.IPV6_UNICAST_HOPS, [64, -1, 255]],
   [S.IPV6_MULTICAST_HOPS, [1, -1, 255]],
@@ -61,12 +68,12 @@ const TCP_INTS = new Map<number, Range>([
   [S.TCP_NODELAY, BOOL],
   [S.TCP_CORK, BOOL],
   [S.TCP_QUICKACK, [1, BOOL[1], BOOL[2]]],
-  [S.TCP_MAXSEG, [65483, 88, 32767]],
+  [S.TCP_MAXSEG, [DEFAULT_MSS, 88, 32767]],
   [S.TCP_KEEPIDLE, [7200, 1, 32767]],
   [S.TCP_KEEPINTVL, [75, 1, 32767]],
   [S.TCP_KEEPCNT, [9, 1, 127]],
   [S.TCP_SYNCNT, [6, 1, 127]],
-  [S.TCP_LINGER2, [60, BOOL[1], BOOL[2]]],
+  [S.TCP_LINGER2, [FIN_TIMEOUT, BOOL[1], BOOL[2]]],
   [S.TCP_DEFER_ACCEPT, [0, BOOL[1], BOOL[2]]],
   [S.TCP_WINDOW_CLAMP, [0, 0, INT_MAX]],
   [S.TCP_THIN_LINEAR_TIMEOUTS, [0, 0, 1]],
@@ -93,6 +100,11 @@ export class InetOptions {
   /** Key: level << 16 | option. */
   private readonly values = new Map<number, number>()
   congestion = 'cubic'
+  private readonly stream: boolean
+
+  constructor(stream: boolean) {
+    this.stream = stream
+  }
 
   get(level: number, name: number): number {
     const set = this.values.get((level << 16) | name)
@@ -116,18 +128,21 @@ export class InetOptions {
     if (name >= S.MCAST_JOIN_GROUP && name <= S.MCAST_LEAVE_SOURCE_GROUP) return len < 136 ? -EINVAL : 0
     if (name === S.IP_OPTIONS || name === S.IP_MSFILTER) return 0
     const v = len >= 4 ? val.readInt32LE(0) : len >= 1 ? val[0]! : 0
-    if (name === S.IP_TRANSPARENT || name === S.IP_NODEFRAG) {
+    if (IP_RAW_ONLY.has(name)) return -ENOPROTOOPT
+    if (name === S.IP_ROUTER_ALERT || (len < 1 && IP_NEEDS_VALUE.has(name))) return -EINVAL
+    if (name === S.IP_TRANSPARENT) {
+      if (len < 1) return -EINVAL
       if (v !== 0 && !t.creds.capable(CAP_NET_RAW) && !t.creds.capable(CAP_NET_ADMIN)) return -EPERM
       return this.put(S.SOL_IP, name, v !== 0 ? 1 : 0)
     }
     const range = IP_INTS.get(name)
     if (range !== undefined) {
-      if (len < 1) return -EINVAL
       const wanted = v === -1 && (name === S.IP_TTL || name === S.IP_MULTICAST_TTL) ? range[0] : v
-      if (name === S.IP_TOS) return this.put(S.SOL_IP, name, wanted & 0xff)
+      // The congestion bits of a stream are TCP's own.
+      if (name === S.IP_TOS) return this.put(S.SOL_IP, name, wanted & (this.stream ? 0xfc : 0xff))
       return wanted < range[1] || wanted > range[2] ? -EINVAL : this.put(S.SOL_IP, name, wanted)
     }
-    if (IP_BOOLS.has(name)) return len < 1 ? -EINVAL : this.put(S.SOL_IP, name, v !== 0 ? 1 : 0)
+    if (IP_BOOLS.has(name)) return this.put(S.SOL_IP, name, v !== 0 ? 1 : 0)
     if (name === S.IP_UNICAST_IF || name === S.IP_LOCAL_PORT_RANGE) return this.put(S.SOL_IP, name, v)
     return -ENOPROTOOPT
   }
@@ -139,7 +154,8 @@ export class InetOptions {
       IP_INTS.has(name) ||
       IP_BOOLS.has(name) ||
       name === S.IP_TRANSPARENT ||
-      name === S.IP_NODEFRAG ||
+      name === S.IP_ROUTER_ALERT ||
+      IP_RAW_ONLY.has(name) ||
       name === S.IP_UNICAST_IF ||
       name === S.IP_LOCAL_PORT_RANGE ||
       name === S.IP_MULTICAST_IF
@@ -158,8 +174,12 @@ export class InetOptions {
   setIpv6(name: number, val: Buffer, len: number): SysRet {
     if (name === S.IPV6_JOIN_GROUP || name === S.IPV6_LEAVE_GROUP) return len < 20 ? -EINVAL : 0
     if (name >= S.MCAST_JOIN_GROUP && name <= S.MCAST_LEAVE_SOURCE_GROUP) return len < 136 ? -EINVAL : 0
-    if (len < 4) return IPV6_INTS.has(name) || IPV6_BOOLS.has(name) ? -EINVAL : -ENOPROTOOPT
-    const v = val.readInt32LE(0)
+    const short = len < 4
+    if (short && name !== S.IPV6_DONTFRAG) {
+      return IPV6_INTS.has(name) || IPV6_BOOLS.has(name) ? -EINVAL : -ENOPROTOOPT
+    }
+    const v = short ? 0 : val.readInt32LE(0)
+    if (name === S.IPV6_MULTICAST_LOOP && v !== 0 && v !== 1) return -EINVAL
     const range = IPV6_INTS.get(name)
     if (range !== undefined) {
       if (v < range[1] || v > range[2]) return -EINVAL
@@ -190,6 +210,22 @@ export class InetOptions {
     const range = TCP_INTS.get(name)
     if (range === undefined) return -ENOPROTOOPT
     const v = val.readInt32LE(0)
+    switch (name) {
+      case S.TCP_MAXSEG:
+        return v !== 0 && (v < range[1] || v > range[2]) ? -EINVAL : this.put(S.SOL_TCP, name, v)
+      case S.TCP_WINDOW_CLAMP:
+        return this.put(S.SOL_TCP, name, v === 0 ? 0 : Math.max(v, S.SOCK_MIN_RCVBUF / 2))
+      case S.TCP_LINGER2:
+        return this.put(S.SOL_TCP, name, v < 0 ? -1 : v === 0 ? FIN_TIMEOUT : Math.min(v, 120))
+      case S.TCP_DEFER_ACCEPT:
+        return this.put(S.SOL_TCP, name, retransmitSeconds(v))
+      case S.TCP_FASTOPEN:
+        return v < 0 ? -EINVAL : this.put(S.SOL_TCP, name, Math.min(v, S.SOMAXCONN))
+      case S.TCP_THIN_DUPACK:
+        return v < 0 || v > 1 ? -EINVAL : 0
+      case S.TCP_TIMESTAMP:
+        return -EPERM
+    }
     if (v < range[1] || v > range[2]) return -EINVAL
     return this.put(S.SOL_TCP, name, range === BOOL || name === S.TCP_QUICKACK ? (v !== 0 ? 1 : 0) : v)
   }
@@ -201,7 +237,19 @@ export class InetOptions {
     }
     if (name === S.TCP_ULP || name === S.TCP_SAVED_SYN) return 0
     if (!TCP_INTS.has(name)) return -ENOPROTOOPT
-    out.writeInt32LE(this.get(S.SOL_TCP, name), 0)
+    const v = this.get(S.SOL_TCP, name)
+    out.writeInt32LE(name === S.TCP_MAXSEG && v === 0 ? DEFAULT_MSS : v, 0)
     return 4
   }
+}
+
+/** Seconds as Linux keeps them for TCP_DEFER_ACCEPT: whole retransmissions of 1, 2, 4 … at most 120 seconds. */
+function retransmitSeconds(wanted: number): number {
+  let period = 0
+  let timeout = 1
+  for (let n = 0; n < 255 && period < wanted; n++) {
+    period += timeout
+    timeout = Math.min(timeout * 2, 120)
+  }
+  return period
 }

@@ -41,6 +41,9 @@ import {
 import { InetOptions } from './inet-options.ts'
 import type { PortTable } from './ports.ts'
 
+/** UDP_CORK, UDP_ENCAP, checksums, segmentation; UDP-Lite's coverage. */
+const UDP_OPTIONS = new Set([1, 10, 11, 100, 101, 102, 103, 104])
+
 export const EP: Endpoint = { addr: 0, port: 0 }
 
 export abstract class LoopbackSocket extends Socket {
@@ -54,7 +57,7 @@ export abstract class LoopbackSocket extends Socket {
   /** RCV_SHUTDOWN | SEND_SHUTDOWN. */
   shut = 0
   readonly uid: number
-  readonly options = new InetOptions()
+  readonly options: InetOptions
   protected readonly table: PortTable
   /** The port of a connection that was reset: free for others, still shown by getsockname(2). */
   protected lastPort = 0
@@ -64,6 +67,7 @@ export abstract class LoopbackSocket extends Socket {
   constructor(family: number, type: number, protocol: number, nonblock: boolean, uid: number, table: PortTable) {
     super(family, type, protocol, nonblock)
     this.uid = uid
+    this.options = new InetOptions(type === SOCK_STREAM)
     this.table = table
     this.localAddr = family === AF_INET ? V4_ANY : V6_ANY
     this.remoteAddr = this.localAddr
@@ -151,6 +155,7 @@ export abstract class LoopbackSocket extends Socket {
     if (level === SOL_TCP && this.type === SOCK_STREAM) return this.options.setTcp(name, val, len)
     if (this.type !== SOCK_STREAM && (level === SOL_UDP || level === SOL_UDPLITE)) {
       if (len < 4) return -EINVAL
+      if (!UDP_OPTIONS.has(name)) return -ENOPROTOOPT
       this.setFlag(0x2000 + name, val.readInt32LE(0))
       return 0
     }
@@ -169,9 +174,10 @@ export abstract class LoopbackSocket extends Socket {
     }
     if (level === SOL_TCP && this.type === SOCK_STREAM) return this.options.getTcp(name, out)
     if (this.type !== SOCK_STREAM && (level === SOL_UDP || level === SOL_UDPLITE)) {
+      if (!UDP_OPTIONS.has(name)) return -ENOPROTOOPT
       out.writeInt32LE(this.flag(0x2000 + name), 0)
       return 4
     }
-    return -ENOPROTOOPT
+    return this.family === AF_INET ? -EOPNOTSUPP : -ENOPROTOOPT
   }
 }

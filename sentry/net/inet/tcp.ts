@@ -33,6 +33,7 @@ import {
   SIOCATMARK,
   SIOCOUTQ,
   SO_OOBINLINE,
+  SO_RCVLOWAT,
   SOCK_STREAM,
   SOL_TCP,
   TCP_CLOSE,
@@ -74,6 +75,8 @@ const TCP_SNDBUF = 16384
 const TCP_RCVBUF = 131072
 const TCP_SNDBUF_TUNED = 2626560
 const SNDBUF_LOCK = 1
+const RCVBUF_LOCK = 2
+const TCP_RMEM_MAX = 6291456
 const TCP_INFO_SIZE = 232
 
 export class TcpSocket extends LoopbackSocket {
@@ -444,7 +447,12 @@ export class TcpSocket extends LoopbackSocket {
       if (this.received.length === 0) return this.nothingToRead(msg)
     }
     if ((msg.flags & MSG_PEEK) !== 0) {
-      const n = this.received.peek(iter, max, 0)
+      const skip = Math.max(0, this.peekOff)
+      if (skip >= max) return this.nothingToRead(msg)
+      const want = Math.min(max - skip, iter.remaining)
+      if ((msg.flags & MSG_TRUNC) !== 0) iter.skip(want)
+      const n = (msg.flags & MSG_TRUNC) !== 0 ? want : this.received.peek(iter, want, skip)
+      if (this.peekOff >= 0) this.peekOff += n
       return n === 0 ? -EFAULT : n
     }
     let n: number
@@ -456,6 +464,7 @@ export class TcpSocket extends LoopbackSocket {
       n = this.received.read(iter, Math.min(max, iter.remaining))
       if (n === 0) return -EFAULT
     }
+    if (this.peekOff > 0) this.peekOff = Math.max(0, this.peekOff - n)
     if (this.urgentMark > 0) {
       this.urgentMark -= n
       if (this.urgentMark === 0) msg.done = true
@@ -468,6 +477,7 @@ export class TcpSocket extends LoopbackSocket {
   private dropUrgentByte(msg: Message): void {
     if ((msg.flags & MSG_PEEK) !== 0) return
     this.urgentMark = -1
+    this.urgent = -1
     if (this.flag(SO_OOBINLINE) !== 0) return
     this.received.discard(1)
   }
@@ -531,6 +541,14 @@ export class TcpSocket extends LoopbackSocket {
   }
   override buffersChanged(): void {
     if (this.writableNow) this.waitQueue.wake(WRITABLE)
+  }
+
+  override setSocketOption(t: Task, name: number, val: Buffer, len: number): SysRet | undefined {
+    if (name !== SO_RCVLOWAT) return super.setSocketOption(t, name, val, len)
+    const v = val.readInt32LE(0)
+    const cap = (this.bufLock & RCVBUF_LOCK) !== 0 ? this.rcvBuf >> 1 : TCP_RMEM_MAX >> 1
+    this.rcvLowat = Math.min(v < 0 ? cap : Math.max(v, 1), cap)
+    return 0
   }
 
   override getsockopt(t: Task, level: number, name: number, out: Buffer, len: number): SysRet {

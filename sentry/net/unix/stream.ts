@@ -246,7 +246,8 @@ export class UnixStream extends UnixSocket {
       if (files !== null && !peeked) files.drop()
       return
     }
-    if (haveCreds) putCreds(msg, creds)
+    // A read that waits for more gets them once.
+    if (haveCreds && msg.controlUsed === 0) putCreds(msg, creds)
     if (files === null) return
     putFiles(t, msg, peeked ? files.files.map((f) => f.ref()) : files.take())
   }
