@@ -7,14 +7,7 @@ import { RLIMIT_MEMLOCK } from '../sentry/kernel/limits.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { PAGE, pageUp } from '../sentry/mm/memory-manager.ts'
-import {
-  MAP_ANONYMOUS,
-  MAP_SHARED_VALIDATE,
-  MAP_TYPE,
-  PROT_EXEC,
-  PROT_READ,
-  PROT_WRITE,
-} from '../sentry/mm/vma.ts'
+import { MAP_ANONYMOUS, MAP_SHARED_VALIDATE, MAP_TYPE, PROT_EXEC, PROT_READ, PROT_WRITE } from '../sentry/mm/vma.ts'
 import { vmaAfter } from '../sentry/mm/vma-list.ts'
 
 const PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC
@@ -189,4 +182,3 @@ export function sysMunlockall(t: Task): SysRet {
   for (const v of t.mm.vmas) v.locked = false
   return 0
 }
-

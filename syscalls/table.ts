@@ -3,18 +3,205 @@
  *
  * One line per call, every number up to the newest. `none` without a handler answers ENOSYS.
  */
+import { sysIoCancel, sysIoDestroy, sysIoGetevents, sysIoPgetevents, sysIoSetup, sysIoSubmit } from './aio.ts'
 import {
-  sysIoCancel,
-  sysIoDestroy,
-  sysIoGetevents,
-  sysIoPgetevents,
-  sysIoSetup,
-  sysIoSubmit,
-} from './aio.ts'
+  sysChmod,
+  sysChown,
+  sysFallocate,
+  sysFchmod,
+  sysFchmodat,
+  sysFchmodat2,
+  sysFchown,
+  sysFchownat,
+  sysFtruncate,
+  sysFutimesat,
+  sysLchown,
+  sysTruncate,
+  sysUtime,
+  sysUtimensat,
+  sysUtimes,
+} from './attr.ts'
+import {
+  sysAdjtimex,
+  sysClockAdjtime,
+  sysClockGetres,
+  sysClockGettime,
+  sysClockNanosleep,
+  sysClockSettime,
+  sysGettimeofday,
+  sysNanosleep,
+  sysSettimeofday,
+  sysTime,
+} from './clock.ts'
+import { sysClone, sysClone3, sysFork, sysSetns, sysUnshare, sysVfork } from './clone.ts'
+import { sysCopyFileRange, sysSendfile, sysSplice, sysTee, sysVmsplice } from './copy.ts'
+import {
+  sysCapget,
+  sysCapset,
+  sysGetegid,
+  sysGeteuid,
+  sysGetgid,
+  sysGetgroups,
+  sysGetresgid,
+  sysGetresuid,
+  sysGetuid,
+  sysSetfsgid,
+  sysSetfsuid,
+  sysSetgid,
+  sysSetgroups,
+  sysSetregid,
+  sysSetresgid,
+  sysSetresuid,
+  sysSetreuid,
+  sysSetuid,
+} from './credentials.ts'
+import { full, none, partial, type Syscall } from './define.ts'
+import { sysGetdents, sysGetdents64 } from './directory.ts'
+import { sysEpollCreate, sysEpollCreate1, sysEpollCtl, sysEpollPwait, sysEpollPwait2, sysEpollWait } from './epoll.ts'
+import {
+  sysEventfd,
+  sysEventfd2,
+  sysSignalfd,
+  sysSignalfd4,
+  sysTimerfdCreate,
+  sysTimerfdGettime,
+  sysTimerfdSettime,
+} from './event-fd.ts'
+import { sysExecve, sysExecveat } from './exec.ts'
+import { sysFcntl, sysIoctl } from './fcntl.ts'
+import { sysFutex } from './futex.ts'
+import { sysInotifyAddWatch, sysInotifyInit, sysInotifyInit1, sysInotifyRmWatch } from './inotify.ts'
+import { sysKill, sysPidfdSendSignal, sysRtSigqueueinfo, sysRtTgsigqueueinfo, sysTgkill, sysTkill } from './kill.ts'
+import { sysFlock } from './lock.ts'
+import {
+  sysBrk,
+  sysMadvise,
+  sysMincore,
+  sysMlock,
+  sysMlock2,
+  sysMlockall,
+  sysMmap,
+  sysMprotect,
+  sysMremap,
+  sysMsync,
+  sysMunlock,
+  sysMunlockall,
+  sysMunmap,
+  sysPkeyMprotect,
+} from './memory.ts'
+import { sysMount, sysPivotRoot, sysUmount2 } from './mount.ts'
 import { sysMqGetsetattr, sysMqNotify, sysMqOpen, sysMqTimedreceive, sysMqTimedsend, sysMqUnlink } from './mq.ts'
-import { sysMsgctl, sysMsgget, sysMsgrcv, sysMsgsnd } from './sysv-msg.ts'
-import { sysSemctl, sysSemget, sysSemop, sysSemtimedop } from './sysv-sem.ts'
-import { sysShmat, sysShmctl, sysShmdt, sysShmget } from './sysv-shm.ts'
+import { sysGetMempolicy, sysMbind, sysMigratePages, sysSetMempolicy } from './numa.ts'
+import {
+  sysClose,
+  sysCloseRange,
+  sysCreat,
+  sysDup,
+  sysDup2,
+  sysDup3,
+  sysMemfdCreate,
+  sysOpen,
+  sysOpenat,
+  sysOpenat2,
+} from './open.ts'
+import {
+  sysChdir,
+  sysChroot,
+  sysFchdir,
+  sysGetcwd,
+  sysLink,
+  sysLinkat,
+  sysMkdir,
+  sysMkdirat,
+  sysMknod,
+  sysMknodat,
+  sysReadlink,
+  sysReadlinkat,
+  sysRename,
+  sysRenameat,
+  sysRenameat2,
+  sysRmdir,
+  sysSymlink,
+  sysSymlinkat,
+  sysUmask,
+  sysUnlink,
+  sysUnlinkat,
+} from './path.ts'
+import { sysPidfdGetfd, sysPidfdOpen } from './pidfd.ts'
+import { sysPipe, sysPipe2 } from './pipe.ts'
+import { sysPoll, sysPpoll, sysPselect6, sysSelect } from './poll.ts'
+import { sysArchPrctl, sysPrctl } from './prctl.ts'
+import {
+  sysExit,
+  sysExitGroup,
+  sysGetpgid,
+  sysGetpgrp,
+  sysGetpid,
+  sysGetppid,
+  sysGetRobustList,
+  sysGetsid,
+  sysGettid,
+  sysSetpgid,
+  sysSetRobustList,
+  sysSetsid,
+  sysSetTidAddress,
+} from './process.ts'
+import { sysKcmp, sysProcessVmReadv, sysProcessVmWritev } from './process-vm.ts'
+import {
+  sysLseek,
+  sysPread64,
+  sysPreadv,
+  sysPreadv2,
+  sysPwrite64,
+  sysPwritev,
+  sysPwritev2,
+  sysRead,
+  sysReadv,
+  sysWrite,
+  sysWritev,
+} from './read-write.ts'
+import {
+  sysAbsent,
+  sysNeedsAdmin,
+  sysNeedsBoot,
+  sysNeedsModule,
+  sysNeedsNice,
+  sysNeedsPacct,
+  sysNeedsRawio,
+  sysPtrace,
+  sysReboot,
+} from './refused.ts'
+import { sysGetrlimit, sysGetrusage, sysPrlimit64, sysSetrlimit, sysTimes } from './resource.ts'
+import {
+  sysGetpriority,
+  sysIoprioGet,
+  sysIoprioSet,
+  sysSchedGetaffinity,
+  sysSchedGetattr,
+  sysSchedGetPriorityMax,
+  sysSchedGetPriorityMin,
+  sysSchedGetparam,
+  sysSchedGetscheduler,
+  sysSchedRrGetInterval,
+  sysSchedSetaffinity,
+  sysSchedSetattr,
+  sysSchedSetparam,
+  sysSchedSetscheduler,
+  sysSchedYield,
+  sysSetpriority,
+} from './sched.ts'
+import { sysSeccomp } from './seccomp.ts'
+import {
+  sysPause,
+  sysRestartSyscall,
+  sysRtSigaction,
+  sysRtSigpending,
+  sysRtSigprocmask,
+  sysRtSigreturn,
+  sysRtSigsuspend,
+  sysRtSigtimedwait,
+  sysSigaltstack,
+} from './signal.ts'
 import {
   sysAccept,
   sysAccept4,
@@ -35,113 +222,69 @@ import {
   sysSocket,
   sysSocketpair,
 } from './socket.ts'
-import { sysPipe, sysPipe2 } from './pipe.ts'
-import { sysEpollCreate, sysEpollCreate1, sysEpollCtl, sysEpollPwait, sysEpollPwait2, sysEpollWait } from './epoll.ts'
-import { sysPoll, sysPpoll, sysPselect6, sysSelect } from './poll.ts'
-import { sysClone, sysClone3, sysFork, sysSetns, sysUnshare, sysVfork } from './clone.ts'
-import { sysExecve, sysExecveat } from './exec.ts'
 import {
-  sysBrk,
-  sysMadvise,
-  sysMincore,
-  sysMlock,
-  sysMlock2,
-  sysMlockall,
-  sysMmap,
-  sysMprotect,
-  sysMremap,
-  sysMsync,
-  sysMunlock,
-  sysMunlockall,
-  sysMunmap,
-  sysPkeyMprotect,
-} from './memory.ts'
-import { sysEventfd, sysEventfd2, sysSignalfd, sysSignalfd4, sysTimerfdCreate, sysTimerfdGettime, sysTimerfdSettime } from './event-fd.ts'
-import { sysPidfdGetfd, sysPidfdOpen } from './pidfd.ts'
-import { sysInotifyAddWatch, sysInotifyInit, sysInotifyInit1, sysInotifyRmWatch } from './inotify.ts'
-import { sysPause, sysRestartSyscall, sysRtSigaction, sysRtSigpending, sysRtSigprocmask, sysRtSigreturn, sysRtSigsuspend, sysRtSigtimedwait, sysSigaltstack } from './signal.ts'
-import { sysExit, sysExitGroup, sysGetRobustList, sysGetpgid, sysGetpgrp, sysGetpid, sysGetppid, sysGetsid, sysGettid, sysSetRobustList, sysSetTidAddress, sysSetpgid, sysSetsid } from './process.ts'
-import { sysWait4, sysWaitid } from './wait.ts'
-import { sysKill, sysPidfdSendSignal, sysRtSigqueueinfo, sysRtTgsigqueueinfo, sysTgkill, sysTkill } from './kill.ts'
-import { sysArchPrctl, sysPrctl } from './prctl.ts'
-import { sysCapget, sysCapset, sysGetegid, sysGeteuid, sysGetgid, sysGetgroups, sysGetresgid, sysGetresuid, sysGetuid, sysSetfsgid, sysSetfsuid, sysSetgid, sysSetgroups, sysSetregid, sysSetresgid, sysSetresuid, sysSetreuid, sysSetuid } from './credentials.ts'
-import { sysAdjtimex, sysClockAdjtime, sysClockGetres, sysClockGettime, sysClockNanosleep, sysClockSettime, sysGettimeofday, sysNanosleep, sysSettimeofday, sysTime } from './clock.ts'
-import { sysAlarm, sysGetitimer, sysSetitimer, sysTimerCreate, sysTimerDelete, sysTimerGetoverrun, sysTimerGettime, sysTimerSettime } from './timer.ts'
-import { sysFutex } from './futex.ts'
-import { sysLseek, sysPread64, sysPreadv, sysPreadv2, sysPwrite64, sysPwritev, sysPwritev2, sysRead, sysReadv, sysWrite, sysWritev } from './read-write.ts'
-import { sysClose, sysCloseRange, sysCreat, sysDup, sysDup2, sysDup3, sysMemfdCreate, sysOpen, sysOpenat, sysOpenat2 } from './open.ts'
-import { sysAccess, sysFaccessat, sysFaccessat2, sysFstat, sysFstatfs, sysLstat, sysNewfstatat, sysStat, sysStatfs, sysStatx } from './stat.ts'
-import { sysChdir, sysChroot, sysFchdir, sysGetcwd, sysLink, sysLinkat, sysMkdir, sysMkdirat, sysMknod, sysMknodat, sysReadlink, sysReadlinkat, sysRename, sysRenameat, sysRenameat2, sysRmdir, sysSymlink, sysSymlinkat, sysUmask, sysUnlink, sysUnlinkat } from './path.ts'
-import { sysChmod, sysChown, sysFallocate, sysFchmod, sysFchmodat, sysFchmodat2, sysFchown, sysFchownat, sysFtruncate, sysFutimesat, sysLchown, sysTruncate, sysUtime, sysUtimensat, sysUtimes } from './attr.ts'
-import { sysGetdents, sysGetdents64 } from './directory.ts'
-import { sysMount, sysPivotRoot, sysUmount2 } from './mount.ts'
-import { sysFlock } from './lock.ts'
-import { sysFcntl, sysIoctl } from './fcntl.ts'
-import { sysFgetxattr, sysFlistxattr, sysFremovexattr, sysFsetxattr, sysGetxattr, sysLgetxattr, sysListxattr, sysLlistxattr, sysLremovexattr, sysLsetxattr, sysRemovexattr, sysSetxattr } from './xattr.ts'
-import { sysCopyFileRange, sysSendfile, sysSplice, sysTee, sysVmsplice } from './copy.ts'
-import { sysFadvise64, sysFdatasync, sysFsync, sysNameToHandleAt, sysReadahead, sysSync, sysSyncFileRange, sysSyncfs } from './sync.ts'
-import { sysVhangup } from './tty.ts'
-import { full, none, partial, type Syscall } from './define.ts'
+  sysAccess,
+  sysFaccessat,
+  sysFaccessat2,
+  sysFstat,
+  sysFstatfs,
+  sysLstat,
+  sysNewfstatat,
+  sysStat,
+  sysStatfs,
+  sysStatx,
+} from './stat.ts'
 import {
-  sysGetMempolicy,
-  sysMbind,
-  sysMigratePages,
-  sysSetMempolicy,
-} from './numa.ts'
-import {
-  sysKcmp,
-  sysProcessVmReadv,
-  sysProcessVmWritev,
-} from './process-vm.ts'
-import {
-  sysAbsent,
-  sysNeedsAdmin,
-  sysNeedsBoot,
-  sysNeedsModule,
-  sysNeedsNice,
-  sysNeedsPacct,
-  sysNeedsRawio,
-  sysPtrace,
-  sysReboot,
-} from './refused.ts'
-import {
-  sysGetrlimit,
-  sysGetrusage,
-  sysPrlimit64,
-  sysSetrlimit,
-  sysTimes,
-} from './resource.ts'
-import {
-  sysGetpriority,
-  sysIoprioGet,
-  sysIoprioSet,
-  sysSchedGetaffinity,
-  sysSchedGetattr,
-  sysSchedGetparam,
-  sysSchedGetPriorityMax,
-  sysSchedGetPriorityMin,
-  sysSchedGetscheduler,
-  sysSchedRrGetInterval,
-  sysSchedSetaffinity,
-  sysSchedSetattr,
-  sysSchedSetparam,
-  sysSchedSetscheduler,
-  sysSchedYield,
-  sysSetpriority,
-} from './sched.ts'
-import { sysSeccomp } from './seccomp.ts'
+  sysFadvise64,
+  sysFdatasync,
+  sysFsync,
+  sysNameToHandleAt,
+  sysReadahead,
+  sysSync,
+  sysSyncFileRange,
+  sysSyncfs,
+} from './sync.ts'
 import {
   sysGetcpu,
   sysGetrandom,
   sysMembarrier,
   sysPersonality,
-  sysSethostname,
   sysSetdomainname,
+  sysSethostname,
   sysSysfs,
   sysSysinfo,
   sysSyslog,
   sysUname,
 } from './system.ts'
+import { sysMsgctl, sysMsgget, sysMsgrcv, sysMsgsnd } from './sysv-msg.ts'
+import { sysSemctl, sysSemget, sysSemop, sysSemtimedop } from './sysv-sem.ts'
+import { sysShmat, sysShmctl, sysShmdt, sysShmget } from './sysv-shm.ts'
+import {
+  sysAlarm,
+  sysGetitimer,
+  sysSetitimer,
+  sysTimerCreate,
+  sysTimerDelete,
+  sysTimerGetoverrun,
+  sysTimerGettime,
+  sysTimerSettime,
+} from './timer.ts'
+import { sysVhangup } from './tty.ts'
+import { sysWait4, sysWaitid } from './wait.ts'
+import {
+  sysFgetxattr,
+  sysFlistxattr,
+  sysFremovexattr,
+  sysFsetxattr,
+  sysGetxattr,
+  sysLgetxattr,
+  sysListxattr,
+  sysLlistxattr,
+  sysLremovexattr,
+  sysLsetxattr,
+  sysRemovexattr,
+  sysSetxattr,
+} from './xattr.ts'
 
 // biome-ignore format: one line per call
 export const SYSCALLS: readonly Syscall[] = [

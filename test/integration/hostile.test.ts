@@ -1,4 +1,7 @@
-/** Guests that attack: the stub under them, the sentry, the host's files, the number of processes. */
+/**
+ * Guests that attack the stub under them and their bundle's edges; programs-hostile.test.ts looks at the same from the
+ * host's side, with escapes by mounts and fork bombs.
+ */
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -137,26 +140,5 @@ describe.skipIf(why)(`a guest that wants out of its bundle ${why}`, () => {
     const r = inside(script)
     expect(r.out).not.toContain(SECRET)
     expect(r.out.endsWith('end\n')).toBe(true)
-  })
-
-  test('a fork bomb stops at the pids limit and goes away with its container', { timeout: 60_000 }, async () => {
-    const LIMIT = 60
-    const dir = w.bundle(
-      rootfs,
-      ['sh', '-c', '(while :; do sleep 50 & done) 2>/dev/null & (while :; do sleep 50 & done) 2>/dev/null & sleep 100'],
-      (c) => {
-        c.linux.resources = { ...c.linux.resources, pids: { limit: LIMIT } }
-      },
-    )
-    const id = `bomb-${process.pid}`
-    expect(w.cli('run', '-d', '--bundle', dir, id).code).toBe(0)
-    await sleep(3000)
-    const ps = w.cli('ps', '--format', 'json', id)
-    expect(ps.code).toBe(0)
-    const pids = JSON.parse(ps.out) as number[]
-    expect(pids.length).toBeGreaterThan(5)
-    expect(pids.length).toBeLessThanOrEqual(LIMIT)
-    expect(w.cli('delete', '--force', id).code).toBe(0)
-    expect(w.status(id)).toBe('none')
   })
 })
