@@ -134,9 +134,4 @@ export const lsetxattr = (path: number, name: number, value: number, size: numbe
   L(189, path, name, value, size, flags, 0)
 export const llistxattr = (path: number, out: number, size: number): number => L(195, path, out, size, 0, 0, 0)
 export const lremovexattr = (path: number, name: number): number => L(198, path, name, 0, 0, 0, 0)
-export const fgetxattr = (fd: number, name: number, out: number, size: number): number =>
-  L(193, fd, name, out, size, 0, 0)
-export const fsetxattr = (fd: number, name: number, value: number, size: number, flags: number): number =>
-  L(190, fd, name, value, size, flags, 0)
-export const flistxattr = (fd: number, out: number, size: number): number => L(196, fd, out, size, 0, 0, 0)
 export const fremovexattr = (fd: number, name: number): number => L(199, fd, name, 0, 0, 0, 0)

@@ -46,16 +46,7 @@ export const stCall = libhost.func('st_call', 'long', [
   'long',
   'long',
   'long',
-]) as (
-  row: number,
-  nr: number,
-  a: number,
-  b: number,
-  c: number,
-  d: number,
-  e: number,
-  f: number,
-) => number
+]) as (row: number, nr: number, a: number, b: number, c: number, d: number, e: number, f: number) => number
 export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
   row: number,
   child: number,
