@@ -65,7 +65,8 @@ function pollOnce(t: Task, restart: number): SysRet {
   const addr = t.argPtr(0)
   if (n > 0 && t.readBytes(addr, pollBytes, len) < 0) return -EFAULT
   const count = scan(t, n)
-  if (count > 0 || t.timedOut) return n > 0 && t.writeBytes(addr, pollBytes, len) < 0 ? -EFAULT : count
+  // A signal comes before the end of the time, also where that is zero.
+  if (count > 0 || (t.timedOut && !t.signalPending)) return n > 0 && t.writeBytes(addr, pollBytes, len) < 0 ? -EFAULT : count
   for (let i = 0; i < n; i++) {
     const fd = pollWords[2 * i]!
     const queue = fd < 0 ? null : t.fds.get(fd)!.waitQueue
@@ -160,7 +161,7 @@ function selectOnce(t: Task): SysRet {
   }
   const count = scanSets(t, n, words)
   if (count < 0) return count
-  if (count === 0 && !t.timedOut) {
+  if (count === 0 && (!t.timedOut || t.signalPending)) {
     waitForSets(t, n, words)
     return t.waitOn(null, 0, ERESTARTNOHAND)
   }

@@ -18,7 +18,10 @@ export function forkGroupSignals(parent: Task, shared: boolean, clear: boolean):
 /** Mask and alternate stack of a new thread. Pending signals are not inherited. */
 export function forkTaskSignals(parent: Task, child: Task, ownStack: boolean): void {
   child.signals.blocked.copyFrom(parent.signals.blocked)
-  if (ownStack) return
+  if (ownStack) {
+    child.signals.altFlags = SS_DISABLE
+    return
+  }
   child.signals.altSp = parent.signals.altSp
   child.signals.altSize = parent.signals.altSize
   child.signals.altFlags = parent.signals.altFlags
@@ -37,7 +40,6 @@ export function execSignals(t: Task): void {
   t.group.signals.actions = actions
   t.signals.altSp = 0
   t.signals.altSize = 0
-  t.signals.altFlags = SS_DISABLE
   t.signals.trapno = 0
   t.signals.errorCode = 0
   t.signals.cr2Lo = 0

@@ -98,8 +98,8 @@ export class TaskSignals {
   /** sigaltstack(2). */
   altSp = 0
   altSize = 0
-  /** SS_DISABLE = 2, SS_AUTODISARM = 1 << 31. */
-  altFlags = 2
+  /** As given: SS_DISABLE = 2, SS_AUTODISARM = 1 << 31; 0 before the first call. No stack: altSize is 0. */
+  altFlags = 0
   /** While STOPPED: the arguments of returnToGuest() to go on with. */
   stopRet = 0
   stopInSyscall = false
