@@ -134,4 +134,3 @@ export const lsetxattr = (path: number, name: number, value: number, size: numbe
   L(189, path, name, value, size, flags, 0)
 export const llistxattr = (path: number, out: number, size: number): number => L(195, path, out, size, 0, 0, 0)
 export const lremovexattr = (path: number, name: number): number => L(198, path, name, 0, 0, 0, 0)
-export const fremovexattr = (fd: number, name: number): number => L(199, fd, name, 0, 0, 0, 0)

@@ -13,7 +13,10 @@ export interface Syscall {
   readonly support: Support
   /** null: ENOSYS, logged once. */
   readonly handler: Handler | null
-  /** Arguments for --strace and documents: 'kind name, …'; never used in the hot path. */
+  /**
+   * Arguments for --strace and documents: 'kind name, …'; never used in the hot path. A digit behind a kind is the index
+   * of the argument that holds its length or count; a kind that ends in '>' is filled by the call.
+   */
   readonly signature: string
   readonly note: string
 }

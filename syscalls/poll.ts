@@ -66,7 +66,8 @@ function pollOnce(t: Task, restart: number): SysRet {
   if (n > 0 && t.readBytes(addr, pollBytes, len) < 0) return -EFAULT
   const count = scan(t, n)
   // A signal comes before the end of the time, also where that is zero.
-  if (count > 0 || (t.timedOut && !t.signalPending)) return n > 0 && t.writeBytes(addr, pollBytes, len) < 0 ? -EFAULT : count
+  if (count > 0 || (t.timedOut && !t.signalPending))
+    return n > 0 && t.writeBytes(addr, pollBytes, len) < 0 ? -EFAULT : count
   for (let i = 0; i < n; i++) {
     const fd = pollWords[2 * i]!
     const queue = fd < 0 ? null : t.fds.get(fd)!.waitQueue

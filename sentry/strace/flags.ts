@@ -97,7 +97,7 @@ export function signalName(value: number): string {
   return SIGNAL_NAMES[value] ?? String(value)
 }
 
-/** Further sets by the name of the argument kind in signatures.ts: table, and whether its values combine. */
+/** Further sets by the name of the argument kind in the table's signatures: table, and whether its values combine. */
 export const SETS: Record<string, { table: Names; combine: boolean; what: string }> = {}
 
 function set(kind: string, prefix: string, combine: boolean, text: string): void {

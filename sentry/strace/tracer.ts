@@ -55,15 +55,13 @@ interface Parsed {
 export class StraceTracer implements Tracer {
   private readonly fd: number
   private readonly table: readonly (TracedCall | undefined)[]
-  private readonly signatures: Record<string, string>
   private readonly parsed: (Parsed | undefined)[] = []
   private readonly pending = new WeakMap<Task, Pending>()
 
-  /** `table` is indexed by number; `signatures` override its own. Lines go to `fd`. */
-  constructor(fd: number, table: readonly (TracedCall | undefined)[], signatures: Record<string, string>) {
+  /** `table` is indexed by number. Lines go to `fd`. */
+  constructor(fd: number, table: readonly (TracedCall | undefined)[]) {
     this.fd = fd
     this.table = table
-    this.signatures = signatures
   }
 
   enter(t: Task): void {
@@ -97,7 +95,7 @@ export class StraceTracer implements Tracer {
     if (have !== undefined) return have
     const call = nr >= 0 ? this.table[nr] : undefined
     if (call === undefined) return null
-    const made = { name: call.name, arguments: parseSignature(this.signatures[call.name] ?? call.signature) }
+    const made = { name: call.name, arguments: parseSignature(call.signature) }
     this.parsed[nr] = made
     return made
   }

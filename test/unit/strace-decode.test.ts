@@ -5,7 +5,9 @@ import { ARG } from '../../sentry/platform/amd64/registers.ts'
 import { parseSignature } from '../../sentry/strace/arguments.ts'
 import { quote } from '../../sentry/strace/decode.ts'
 import { cloneFlags, flags, mmapFlags, openFlags, SETS, signalName } from '../../sentry/strace/flags.ts'
-import { SIGNATURES } from '../../sentry/strace/signatures.ts'
+import { SYSCALLS } from '../../syscalls/table.ts'
+
+const SIGNATURES: Record<string, string> = Object.fromEntries(SYSCALLS.map((c) => [c.name, c.signature]))
 
 /** A task with registers and one page of memory at `base`; everything else faults. */
 class FakeTask {
