@@ -52,8 +52,12 @@ function held(
 ): { pid: number; name: string; fds: string[]; status: Map<string, string>; namespaces: string }[] {
   const parents = new Map<number, number>()
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    const stat = readFileSync(`/proc/${pid}/stat`, { encoding: 'latin1', flag: 'r' })
-    parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]))
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+      parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]))
+    } catch {
+      // It ended meanwhile.
+    }
   }
   const pids = [root]
   for (const pid of pids) for (const [child, parent] of parents) if (parent === pid) pids.push(child)
