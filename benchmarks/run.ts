@@ -5,7 +5,7 @@
  */
 import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, release, tmpdir } from 'node:os'
+import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
@@ -150,6 +150,7 @@ function table(ways: Way[], results: Map<string, Map<string, number[]>>): string
   return lines.join('\n')
 }
 
+const loadBefore = loadavg()[0]!.toFixed(1)
 const ways = setUp()
 const results = new Map(ways.map(({ name }) => [name, new Map<string, number[]>()]))
 const failures = new Set<string>()
@@ -177,7 +178,7 @@ try {
 const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, Linux ${release()}`
 const missing = ['runc', 'runsc'].filter((program) => !ways.some(({ name }) => name === program))
 const notes = [
-  `${machine}; ${new Date().toISOString().slice(0, 10)}; medians of ${ROUNDS} interleaved rounds.`,
+  `${machine}; ${new Date().toISOString().slice(0, 10)}; medians of ${ROUNDS} interleaved rounds; load average before: ${loadBefore}.`,
   'Memory is the sum of the resident sets of all processes of the container, without the command that started it.',
   ...(missing.length > 0 ? [`Not installed, so not measured: ${missing.join(', ')}.`] : []),
   ...[...failures].map((line) => `Failed: ${line}`),
