@@ -18,7 +18,7 @@ import { RLIMIT_NOFILE } from '../kernel/limits.ts'
 import type { Task } from '../kernel/task.ts'
 import type { FileDescription } from '../vfs/file-description.ts'
 import type { Message } from './message.ts'
-import type { Socket } from './socket.ts'
+import { Socket } from './socket.ts'
 
 const HEADER = 16
 const UCRED_SIZE = 12
@@ -49,6 +49,18 @@ export class Scm {
 /** Files of one user that are on the way, by uid (user_struct.unix_inflight). */
 const inFlight = new Map<number, number>()
 
+/** AF_UNIX sockets in messages, with how often each is: what net/unix/garbage.ts looks at. */
+export const socketsInFlight = new Map<Socket, number>()
+
+function countSockets(files: readonly FileDescription[], by: number): void {
+  for (const f of files) {
+    if (!(f instanceof Socket) || f.family !== AF_UNIX) continue
+    const n = (socketsInFlight.get(f) ?? 0) + by
+    if (n > 0) socketsInFlight.set(f, n)
+    else socketsInFlight.delete(f)
+  }
+}
+
 /** Files in messages that were queued but not received, with the uid that is charged for them. */
 export class FilesInFlight {
   readonly files: FileDescription[]
@@ -57,12 +69,14 @@ export class FilesInFlight {
     this.files = files
     this.uid = uid
     inFlight.set(uid, (inFlight.get(uid) ?? 0) + files.length)
+    countSockets(files, 1)
   }
   /** The files arrived: the caller owns their references. */
   take(): FileDescription[] {
     const left = (inFlight.get(this.uid) ?? 0) - this.files.length
     if (left > 0) inFlight.set(this.uid, left)
     else inFlight.delete(this.uid)
+    countSockets(this.files, -1)
     return this.files
   }
   drop(): void {

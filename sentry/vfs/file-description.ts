@@ -95,6 +95,10 @@ export abstract class FileDescription {
     this.refs++
     return this
   }
+  /** References; net/unix/garbage.ts compares them with those that messages hold. */
+  get useCount(): number {
+    return this.refs
+  }
 
   /** Drops a reference; the last one closes. */
   unref(): void {
@@ -102,6 +106,7 @@ export abstract class FileDescription {
     if (this.epollItems !== null) this.epollItems.fileReleased()
     if (this.owner !== null) this.owner.fileReleased()
     if (this.inode.locks !== null) releaseDescriptionLocks(this, this.inode)
+    if (this.inode.leases !== null) this.inode.leases.fileReleased(this)
     if (this.path !== null) notifyClose(this, this.path.dentry)
     this.claimWrite(0)
     this.release()

@@ -412,3 +412,57 @@ TEST(bulk) {
   CHECK_EQ(wrong, 0);
   CHECK_EQ(reap(pid), 0);
 }
+
+/* Sends `fd` over `s`. */
+static void send_one(int s, int fd) {
+  union {
+    struct cmsghdr h;
+    char space[CMSG_SPACE(sizeof(int))];
+  } c = {0};
+  struct iovec v = {"x", 1};
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c.space};
+  c.h.cmsg_len = CMSG_LEN(sizeof(int));
+  c.h.cmsg_level = SOL_SOCKET;
+  c.h.cmsg_type = SCM_RIGHTS;
+  *(int *)CMSG_DATA(&c.h) = fd;
+  CHECK_EQ(sendmsg(s, &m, 0), 1);
+}
+TEST(sockets_sent_over_themselves) {
+  /* Nobody can ever receive these: the pipe's writer must go with them. */
+  for (int round = 0; round < 3; round++) {
+    int a[2], b[2], p[2];
+    char buf[8];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, a) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, b) == 0 && pipe(p) == 0);
+    if (round == 0) {
+      send_one(a[0], a[1]);
+      send_one(a[1], a[0]);
+    } else {
+      send_one(a[0], b[1]);
+      send_one(b[0], a[1]);
+    }
+    send_one(a[0], p[1]);
+    if (round == 2) {
+      /* One end is kept: everything can still be received. */
+      close(b[0]);
+      close(p[1]);
+      close(b[1]);
+      fcntl(p[0], F_SETFL, O_NONBLOCK);
+      CHECK_ERR(read(p[0], buf, 8), EAGAIN);
+    }
+    close(a[0]);
+    close(a[1]);
+    close(b[0]);
+    close(b[1]);
+    if (round < 2) close(p[1]);
+    /* Linux collects in the background. */
+    fcntl(p[0], F_SETFL, O_NONBLOCK);
+    ssize_t n = -1;
+    for (int i = 0; i < 100 && n < 0; i++) {
+      n = read(p[0], buf, 8);
+      if (n < 0) sleep_ms(10);
+      close(socket(AF_UNIX, SOCK_STREAM, 0));
+    }
+    CHECK_EQ(n, 0);
+    close(p[0]);
+  }
+}

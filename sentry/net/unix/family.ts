@@ -3,8 +3,11 @@ import { EPROTONOSUPPORT, ESOCKTNOSUPPORT } from '../../abi/errno.ts'
 import { AF_UNIX, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM } from '../../abi/socket.ts'
 import type { SocketFamily } from '../socket-family.ts'
 import { UnixDatagram } from './dgram.ts'
+import { collectGarbage } from './garbage.ts'
 import { UnixStream } from './stream.ts'
-import type { UnixSocket } from './unix-socket.ts'
+import { setReleaseHook, type UnixSocket } from './unix-socket.ts'
+
+setReleaseHook(collectGarbage)
 
 export const unixFamily: SocketFamily = {
   create(_t, type, protocol, nonblock) {

@@ -89,6 +89,12 @@ class PeerCreds {
   }
 }
 
+/** What happens after each close: garbage.ts, which imports us. */
+let onRelease = (): void => {}
+export function setReleaseHook(hook: () => void): void {
+  onRelease = hook
+}
+
 export abstract class UnixSocket extends Socket {
   /** TCP_CLOSE, TCP_LISTEN or TCP_ESTABLISHED, as /proc/net/unix and Linux have it. */
   state = TCP_CLOSE
@@ -297,6 +303,7 @@ export abstract class UnixSocket extends Socket {
 
   protected override release(): void {
     this.destroy(false)
+    onRelease()
   }
 
   /** The socket dies; `embryo`: nobody ever accepted it. */
