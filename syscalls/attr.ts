@@ -21,6 +21,7 @@ import { Dentry } from '../sentry/vfs/dentry.ts'
 import type { FileDescription } from '../sentry/vfs/file-description.ts'
 import { fsnotify, IN_MODIFY } from '../sentry/vfs/fsnotify.ts'
 import { S_IFBLK, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG } from '../sentry/vfs/inode.ts'
+import { breakLeases } from '../sentry/vfs/leases.ts'
 import type { Path } from '../sentry/vfs/path.ts'
 import { LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt } from '../sentry/vfs/path-walk.ts'
 import { wantWrite } from '../sentry/vfs/permission.ts'
@@ -172,6 +173,7 @@ export function sysTruncate(t: Task): SysRet {
   let err = (inode.mode & S_IFMT) === S_IFREG ? wantWrite(path.mount) : 0
   if (err === 0) err = mayTruncate(t, inode)
   if (err === 0) err = sizeAllowed(t, size, inode.size)
+  if (err === 0 && inode.leases !== null) err = breakLeases(t, inode, true, false)
   return err !== 0 ? err : truncateInode(t, path.dentry, size)
 }
 

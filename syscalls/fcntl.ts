@@ -20,6 +20,7 @@ import type { Task } from '../sentry/kernel/task.ts'
 import { F_OWNER_PGRP, F_OWNER_PID, type FileOwner, ownerOf } from '../sentry/vfs/fasync.ts'
 import type { FileDescription } from '../sentry/vfs/file-description.ts'
 import { S_IFMT, S_IFREG } from '../sentry/vfs/inode.ts'
+import { getLease, setLease } from '../sentry/vfs/leases.ts'
 import { ownerOrCapable } from '../sentry/vfs/permission.ts'
 import { fcntlLock } from './lock.ts'
 
@@ -31,7 +32,6 @@ const F_GET_RW_HINT = 1035
 const F_SET_RW_HINT = 1036
 const F_GET_FILE_RW_HINT = 1037
 const F_SET_FILE_RW_HINT = 1038
-const F_UNLCK = 2
 
 function dupFrom(t: Task, file: FileDescription, min: number, cloexec: boolean): SysRet {
   const limit = t.group.limits.soft[RLIMIT_NOFILE]!
@@ -138,9 +138,9 @@ export function sysFcntl(t: Task): SysRet {
     case F.F_NOTIFY:
       return directoryNotify(t, file, fd, t.argU32(2))
     case F.F_GETLEASE:
-      return F_UNLCK
+      return getLease(file)
     case F.F_SETLEASE:
-      return t.argI32(2) === F_UNLCK ? 0 : -EINVAL
+      return setLease(t, file, fd, t.argI32(2))
     case F.F_SETPIPE_SZ:
       return setPipeSize(t, file, t.argU32(2))
     case F.F_GETPIPE_SZ:

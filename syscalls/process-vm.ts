@@ -2,6 +2,7 @@
  * Looking into other processes: process_vm_readv, process_vm_writev, kcmp.
  */
 import { EBADF, EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
+import { undoListOf } from '../sentry/ipc/sem.ts'
 import { ptraceAccess } from '../sentry/kernel/ptrace-access.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import { DEAD, type Task } from '../sentry/kernel/task.ts'
@@ -109,6 +110,8 @@ function rank(o: object): number {
   return n
 }
 
+const NOTHING = {}
+
 /** kcmp(2). */
 export function sysKcmp(t: Task): SysRet {
   const a = t.kernel.ids.task(t.argI32(0))
@@ -139,9 +142,11 @@ export function sysKcmp(t: Task): SysRet {
       y = b.group.signals.actions
       break
     case KCMP_IO:
+      // Nobody has an I/O context of their own.
+      return 0
     case KCMP_SYSVSEM:
-      x = a.group
-      y = b.group
+      x = undoListOf(a.group) ?? NOTHING
+      y = undoListOf(b.group) ?? NOTHING
       break
     default:
       return -EINVAL

@@ -170,6 +170,11 @@ function undoOf(group: ThreadGroup, set: SemSet): Int32Array {
   return adj
 }
 
+/** What kcmp(2) compares: processes without anything to undo are alike. */
+export function undoListOf(group: ThreadGroup): object | null {
+  return undoLists.get(group) ?? null
+}
+
 /** SETVAL and SETALL forget what was to be undone. `num` −1: of all. */
 export function clearUndo(set: SemSet, num: number): void {
   for (const list of undoLists.values()) {

@@ -93,6 +93,8 @@ export abstract class Inode {
   /** Advisory locks, inotify watches and the like hang themselves here (vfs/locks.ts, vfs/inotify.ts). */
   locks: object | null = null
   watches: object | null = null
+  /** Leases on the file (vfs/leases.ts). */
+  leases: { fileReleased(file: FileDescription): void } | null = null
   /** File descriptions that are open on it; with `nlink` 0 the last one calls {@link evict}. */
   opens = 0
   /** Descriptions open for writing (> 0), or programs that run from it (< 0): never both (ETXTBSY). */

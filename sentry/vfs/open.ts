@@ -12,6 +12,7 @@ import {
   O_NOATIME,
   O_NOCTTY,
   O_NOFOLLOW,
+  O_NONBLOCK,
   O_PATH,
   O_RDONLY,
   O_TMPFILE,
@@ -24,6 +25,7 @@ import { dropUnusedDentries } from './dentry-cache.ts'
 import type { FileDescription } from './file-description.ts'
 import { fsnotify, fsnotifyName, IN_CREATE, IN_OPEN } from './fsnotify.ts'
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from './inode.ts'
+import { breakLeases } from './leases.ts'
 import { MS_NODEV, MS_NOEXEC } from './mount.ts'
 import { Path } from './path.ts'
 import { PathDescription } from './path-description.ts'
@@ -198,6 +200,10 @@ function finish(t: Task, path: Path, flags: number): FileDescription | number {
   const isReg = (inode.mode & S_IFMT) === S_IFREG
   const writes = isReg && (flags & (O_ACCMODE | O_TRUNC)) !== O_RDONLY
   if (writes && inode.writeCount < 0) return -ETXTBSY
+  if (inode.leases !== null) {
+    const held = breakLeases(t, inode, writes, (flags & O_NONBLOCK) !== 0)
+    if (held !== 0) return held
+  }
   const file = inode.open(t, path, flags & ~CREATION_FLAGS)
   if (typeof file === 'number') return file
   if (writes && (flags & O_ACCMODE) !== O_RDONLY) file.claimWrite(1)

@@ -41,8 +41,8 @@ const OTHER: Record<string, number> = {
   lockf: 500,
   lockofd: 500,
   madvise: 3,
-  mmap: 3,
-  mmapfork: 2,
+  mmap: 1,
+  mmapfork: 1,
   mmapmany: 1,
   mq: 1000,
   msg: 1000,
@@ -53,7 +53,8 @@ const OTHER: Record<string, number> = {
   null: 1000,
   open: 500,
   pipe: 2000,
-  pipeherd: 1000,
+  mremap: 5,
+  pipeherd: 50,
   poll: 500,
   procfs: 1,
   pthread: 200,
@@ -64,7 +65,7 @@ const OTHER: Record<string, number> = {
   'ring-pipe': 500,
   schedpolicy: 200,
   seek: 500,
-  sem: 1000,
+  sem: 100,
   'sem-sysv': 1000,
   session: 50,
   shm: 3,
@@ -100,11 +101,11 @@ const OTHER: Record<string, number> = {
   utime: 100,
   vdso: 1000,
   vfork: 200,
-  vforkmany: 50,
+  vforkmany: 2,
   'vm-rw': 10,
   'vm-splice': 500,
   wait: 100,
-  yield: 2000,
+  yield: 200,
   zero: 500,
   zombie: 100,
 }
@@ -112,12 +113,12 @@ const OTHER: Record<string, number> = {
 const STRESSORS = `access affinity aio alarm bad-altstack brk chattr chdir chmod chown chroot clock clone close context
   copy-file daemon dentry dir dirdeep dirmany dnotify dup dynlib enosys env epoll eventfd exec exit-group fallocate
   fault fcntl fiemap fifo file-ioctl filename flock fork fp-error fsize fstat full futex get getdent getrandom
-  hdd hrtimers inode-flags inotify io iomix ioprio itimer kcmp kill lease link locka lockf lockofd madvise malloc
+  hdd hrtimers inotify io iomix ioprio itimer kcmp kill lease link locka lockf lockofd madvise malloc
   membarrier memfd mincore mknod mlock mmap mmapaddr mmapfixed mmapfork mmapmany mprotect mq mremap msg msync
   msyncmany munmap mutex nanosleep nice null numa open pagemove personality pidfd pipe pipeherd pkey poll prctl
   priv-instr procfs pthread ptrace pty race-sched readahead regs remap rename resched revio ring-pipe rlimit rmap
   rseq schedpolicy seal seccomp seek sem sem-sysv sendfile session set shm shm-sysv sigabrt sigchld sigfd sigfpe sigio
-  signal signest sigpending sigpipe sigq sigrt sigsegv sigsuspend sigtrap sleep sock sockabuse sockdiag sockfd
+  signal signest sigpending sigpipe sigq sigrt sigsegv sigsuspend sigtrap sleep sock sockabuse sockfd
   sockpair spawn splice stackmmap switch symlink sync-file sysbadaddr sysinfo sysfs tee timer timerfd tmpfs touch tsc udp
   urandom usersyscall utime vdso vfork vforkmany vm-addr vm-rw vm-segv vm-splice wait xattr yield zero zombie`
   .trim()
