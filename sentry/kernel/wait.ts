@@ -54,12 +54,13 @@ export function findChild(t: Task, target: WaitTarget, options: number): number 
     if (target.pgrp !== null && child.pgrp !== target.pgrp) continue
     // Children that do not send SIGCHLD are "clone" children.
     if ((options & WALL) === 0 && (child.exitSignal !== SIGCHLD) !== ((options & WCLONE) !== 0)) continue
-    eligible = true
     if (child.zombie) {
+      // It will never stop or continue: for who waits for that alone, it is no child any more.
       if ((options & WEXITED) === 0) continue
       takeZombie(t, child, (options & WNOWAIT) !== 0)
       return 1
     }
+    eligible = true
     const s = child.signals
     if (options & WSTOPPED && s.stopReport > 0) {
       report(child, CLD_STOPPED, s.stopReport, (s.stopReport << 8) | 0x7f)
