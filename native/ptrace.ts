@@ -19,12 +19,13 @@ export const ptWatch = libhost.func('pt_watch', 'int', ['int', 'int', 'uint', 'u
   events: number,
   data: number,
 ) => number
-export const ptZygote = libhost.func('pt_zygote', 'int', ['int', 'int', 'int', 'int', 'int']) as (
+export const ptZygote = libhost.func('pt_zygote', 'int', ['int', 'int', 'int', 'int', 'int', 'int']) as (
   slot: number,
   stubFd: number,
   wakeFd: number,
   controlFd: number,
   arenaFd: number,
+  nice: number,
 ) => number
 export const ptDetach = libhost.func('pt_detach', 'int', ['int', 'ulong']) as (slot: number, rip: number) => number
 export const ptSigfd = libhost.func('pt_sigfd', 'int', []) as () => number

@@ -183,6 +183,7 @@ struct zygote_arg {
 	int stub_fd;
 	int namespaces;
 	int wake_fd, control_fd, arena_fd; /* systrap's, else -1 */
+	int nice;			   /* the guest's; ours may be better */
 };
 
 /*
@@ -205,6 +206,7 @@ static int zygote_main(void *p)
 		syscall(SYS_chdir, "/");
 	}
 	syscall(SYS_setsid);
+	syscall(SYS_setpriority, PRIO_PROCESS, 0, arg->nice);
 	/* Above everything that is in use first, so that none of the copies is overwritten. */
 	syscall(SYS_dup3, arg->stub_fd, 1003, O_CLOEXEC);
 	if (arg->wake_fd >= 0) {
@@ -264,10 +266,10 @@ static int is_event_stop(int status)
  * Starts the zygote in slot s, stopped. For systrap it has the given descriptors as WAKE_FD, 7 and 8; else they are -1.
  * 0 or -errno.
  */
-int pt_zygote(int s, int stub_fd, int wake_fd, int control_fd, int arena_fd)
+int pt_zygote(int s, int stub_fd, int wake_fd, int control_fd, int arena_fd, int nice)
 {
 	static char stack[65536] __attribute__((aligned(64)));
-	struct zygote_arg arg = { stub_fd, 1, wake_fd, control_fd, arena_fd };
+	struct zygote_arg arg = { stub_fd, 1, wake_fd, control_fd, arena_fd, nice };
 	int ns = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 	int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
 	pid_t pid = clone(zygote_main, stack + sizeof(stack), flags | ns, &arg);
