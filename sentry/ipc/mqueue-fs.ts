@@ -162,7 +162,8 @@ registerFileSystem({ name: 'mqueue', nodev: true, mount: () => SB })
 
 function checkName(name: string): number {
   if (name.length > NAME_MAX) return -ENAMETOOLONG
-  return name === '' || name === '.' || name === '..' || name.includes('/') ? -EACCES : 0
+  if (name === '') return -ENOENT
+  return name === '.' || name === '..' || name.includes('/') ? -EACCES : 0
 }
 
 /** mq_open(2) after its arguments: a description, or −errno. */

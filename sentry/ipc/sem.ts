@@ -196,6 +196,7 @@ addExitHook((group) => {
       set.values[i] = Math.min(SEMVMX, Math.max(0, set.values[i]! + adj[i]!))
       set.pids[i] = group.pid
     }
+    set.otime = readRealtime().sec
     set.update()
   }
 })
@@ -222,6 +223,8 @@ export function semop(t: Task, id: number, ops: Int16Array): SemOperation | numb
   if (ops.length / 3 > SEMOPM) return -E2BIG
   const set = SEM.get(id)
   if (typeof set === 'number') return set
+  // The record of what to undo is made first, as Linux does: the end of a process that has one shows in sem_otime.
+  if (hasUndo(ops)) undoOf(t.group, set)
   let alter = false
   let nowait = false
   for (let i = 0; i < ops.length; i += 3) {
