@@ -116,15 +116,14 @@ export function sysSemctl(t: Task): SysRet {
     case GETPID:
     case GETNCNT:
     case GETZCNT: {
+      if (cmd === SETVAL && ((arg | 0) < 0 || (arg | 0) > SEMVMX)) return -ERANGE
       const s = SEM.get(id)
       if (typeof s === 'number') return s
       if (cmd === GETALL) return s.access(t, 0o444) || getAll(t, s, arg)
       if (cmd === SETALL) return s.access(t, 0o222) || setAll(t, s, arg)
       if (cmd === SETVAL) {
-        const value = arg | 0
-        if (value < 0 || value > SEMVMX) return -ERANGE
         if (num < 0 || num >= s.values.length) return -EINVAL
-        return s.access(t, 0o222) || setValue(t, s, num, value)
+        return s.access(t, 0o222) || setValue(t, s, num, arg | 0)
       }
       const denied = s.access(t, 0o444)
       if (denied !== 0) return denied

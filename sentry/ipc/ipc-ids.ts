@@ -16,7 +16,7 @@ const MIN_CYCLE = 64
 
 /** What every object has: struct kern_ipc_perm. */
 export abstract class IpcObject {
-  readonly key: number
+  key: number
   id = 0
   seq = 0
   uid: number
@@ -140,6 +140,7 @@ export class IpcIds<T extends IpcObject> {
   /** The key names nothing any more, though the object lives on (shared memory that is still attached). */
   hideKey(o: T): void {
     if (this.byKey.get(o.key) === o) this.byKey.delete(o.key)
+    o.key = IPC_PRIVATE
   }
 
   /** Highest index in use; 0 when there is none (what the *_INFO commands return). */
