@@ -41,21 +41,25 @@ export function mountSetattr(path: string, recursive: boolean, set: number): num
   return LPLP(442, AT_FDCWD, cstr(path), recursive ? AT_RECURSIVE : 0, attr, attr.length, 0)
 }
 
-const capsetAllThreads = libhost.func('host_capset_all_threads', 'long', ['int', 'uint32', 'uint32']) as (
+const capsetAllThreads = libhost.func('host_capset_all_threads', 'long', ['int', 'uint32', 'uint32', 'int']) as (
   taskFd: number,
   low: number,
   high: number,
+  id: number,
 ) => number
 
-/** Permitted and effective capabilities of every thread: exactly these. Takes over an open /proc/self/task. */
-export function keepCapabilities(taskFd: number, capabilities: readonly number[]): number {
+/**
+ * Permitted and effective capabilities of every thread: exactly these. Takes over an open /proc/self/task. `id`: the user
+ * and group to become, with these as the bounding set too; −1: neither changes.
+ */
+export function keepCapabilities(taskFd: number, capabilities: readonly number[], id = -1): number {
   let low = 0
   let high = 0
   for (const c of capabilities) {
     if (c < 32) low |= 1 << c
     else high |= 1 << (c - 32)
   }
-  return capsetAllThreads(taskFd, low >>> 0, high >>> 0)
+  return capsetAllThreads(taskFd, low >>> 0, high >>> 0, id)
 }
 
 const SECCOMP_SET_MODE_FILTER = 1

@@ -84,9 +84,11 @@ const O_CLOEXEC = 0o2000000
 const O_PATH_DIRECTORY = 0o10200000
 let selfFds = -1
 
-/** Holds /proc/self/fd, so that {@link reopen} works when /proc is out of reach. Once, before the process is confined. */
+/** Holds /proc/self/fd, so that {@link reopen} works when /proc is out of reach. Again: that of another root. */
 export function holdSelfFds(): number {
+  const before = selfFds
   selfFds = openat(AT_FDCWD, '/proc/self/fd', O_PATH_DIRECTORY | O_CLOEXEC, 0)
+  if (before >= 0) close(before)
   return selfFds
 }
 

@@ -27,6 +27,8 @@ export const ptZygote = libhost.func('pt_zygote', 'int', ['int', 'int', 'int', '
   arenaFd: number,
   nice: number,
 ) => number
+/** User and group of the zygote to come, and so of every stub. */
+export const ptSetStubId = libhost.func('pt_set_stub_id', 'void', ['int']) as (id: number) => void
 export const ptDetach = libhost.func('pt_detach', 'int', ['int', 'ulong']) as (slot: number, rip: number) => number
 export const ptSigfd = libhost.func('pt_sigfd', 'int', []) as () => number
 export const ptCall = libhost.func('pt_call', 'long', [

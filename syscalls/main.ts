@@ -6,6 +6,9 @@
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { holdSelfFds } from '../native/host.ts'
+import { exitGroup } from '../native/host-confine.ts'
+import { confine } from '../sentry/confine/confine.ts'
+import { sandboxId } from '../sentry/confine/identity.ts'
 import { Container } from '../sentry/container/container.ts'
 import { describe } from '../sentry/container/process-start.ts'
 import { followConsoleSize } from '../sentry/control/console-size.ts'
@@ -53,7 +56,8 @@ function choosePlatform(wanted: BootConfig['platform']): Platform {
 }
 
 function start(config: BootConfig): Kernel {
-  placeStubs(config.stubOomScoreAdj, config.fds.guestCgroups)
+  const id = sandboxId()
+  placeStubs(config.stubOomScoreAdj, config.fds.guestCgroups, id)
   holdSelfFds()
   const platform = choosePlatform(config.platform)
   const kernel = new Kernel(
@@ -91,6 +95,12 @@ function start(config: BootConfig): Kernel {
   if (error !== null) throw new Error(error.error)
   new ControlServer(config.fds.control, config.fds.owner, container, kernel.hostPoll)
   if (config.fds.controllingConsole) followConsoleSize(config.fds.console, container, kernel.hostPoll)
+  confine({
+    id,
+    ptrace: platform.name === 'ptrace',
+    network: config.network === 'host',
+    capabilities: config.process.capabilities.bounding,
+  })
   if (config.autoStart) container.start()
   return kernel
 }
@@ -112,8 +122,9 @@ function main(): void {
   const code = kernel.run()
   systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
-  // Nothing is left to flush: stdout and stderr of the guest are its own.
-  process.reallyExit(code)
+  // Nothing is left to flush: stdout and stderr of the guest are its own. Node's own way out makes calls that a confined
+  // process cannot (io_uring).
+  exitGroup(code)
 }
 
 main()

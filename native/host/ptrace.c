@@ -177,6 +177,14 @@ static void forget(struct slot *slot)
 	slot->tid = 0;
 }
 
+/* The sandbox's user and group: the zygote's from its start, the sentry's own once it is confined. */
+static int stub_id = 65534;
+
+void pt_set_stub_id(int id)
+{
+	stub_id = id;
+}
+
 /* ---- zygote ----------------------------------------------------------------------------------------------------- */
 
 struct zygote_arg {
@@ -229,8 +237,8 @@ static int zygote_main(void *p)
 	syscall(SYS_prlimit64, 0, RLIMIT_CPU, &inf, NULL);
 	syscall(SYS_prlimit64, 0, RLIMIT_NPROC, &inf, NULL);
 	if (arg->namespaces) {
-		if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 65534, 65534, 65534) < 0 ||
-		    syscall(SYS_setresuid, 65534, 65534, 65534) < 0)
+		if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, stub_id, stub_id, stub_id) < 0 ||
+		    syscall(SYS_setresuid, stub_id, stub_id, stub_id) < 0)
 			return 1;
 	}
 	syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

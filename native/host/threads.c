@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct kernel_sigaction {
 #define SA_RESTORER_FLAG 0x04000000
 
 static struct __user_cap_data_struct wanted[2];
+static int wanted_id = -1; /* user and group; -1: as they are, and the bounding set too */
 static int remaining, failure;
 
 __attribute__((naked)) static void restorer(void)
@@ -32,11 +34,34 @@ __attribute__((naked)) static void restorer(void)
 	__asm__("mov $15, %eax\n\tsyscall");
 }
 
+/* The bounding set first, which takes CAP_SETPCAP; then the ids, with permitted capabilities kept for capset. */
+static long become(int id)
+{
+	for (int cap = 0; cap < 64; cap++) {
+		if (wanted[cap / 32].permitted & (1u << cap % 32))
+			continue;
+		if (syscall(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0)) {
+			if (errno != EINVAL)
+				return -errno;
+			break; /* beyond the last one of this kernel */
+		}
+	}
+	if (syscall(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0) || syscall(SYS_setgroups, 0, NULL) ||
+	    syscall(SYS_setresgid, id, id, id) || syscall(SYS_setresuid, id, id, id))
+		return -errno;
+	return 0;
+}
+
 static long set_capabilities(void)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	long result = wanted_id >= 0 ? become(wanted_id) : 0;
 
-	return syscall(SYS_capset, &header, wanted) ? -errno : 0;
+	if (result)
+		return result;
+	if (syscall(SYS_capset, &header, wanted))
+		return -errno;
+	return wanted_id >= 0 && syscall(SYS_prctl, PR_SET_KEEPCAPS, 0, 0, 0, 0) ? -errno : 0;
 }
 
 static void on_signal(int sig)
@@ -68,9 +93,10 @@ static int has_wanted(int tid)
 
 /*
  * Makes these the permitted and effective capabilities of every thread of the process, and checks that they are.
- * `task_fd` is an open /proc/self/task, which may be out of reach by now; it is closed. 0 or -errno.
+ * `task_fd` is an open /proc/self/task, which may be out of reach by now; it is closed. With id >= 0 every thread also
+ * becomes that user and group, without supplementary groups, and loses the rest of the bounding set. 0 or -errno.
  */
-long host_capset_all_threads(int task_fd, uint32_t low, uint32_t high)
+long host_capset_all_threads(int task_fd, uint32_t low, uint32_t high, int id)
 {
 	struct kernel_sigaction act = { on_signal, SA_RESTORER_FLAG | SA_RESTART, restorer, ~0ull }, old;
 	long result = 0;
@@ -80,6 +106,7 @@ long host_capset_all_threads(int task_fd, uint32_t low, uint32_t high)
 		return -errno;
 	wanted[0] = (struct __user_cap_data_struct){ low, low, 0 };
 	wanted[1] = (struct __user_cap_data_struct){ high, high, 0 };
+	wanted_id = id;
 	failure = 0;
 	if (syscall(SYS_rt_sigaction, SIGNAL, &act, &old, 8)) {
 		result = -errno;

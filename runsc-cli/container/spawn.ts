@@ -106,12 +106,13 @@ const SENTRY_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-
 const GOFER_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
 
 /**
- * What the sentry uses of root: to run and kill stub processes of another user (SYS_PTRACE, SETUID, SETGID, SETPCAP, KILL,
- * SYS_ADMIN for their namespaces, SYS_CHROOT, SYS_RESOURCE, SYS_NICE, IPC_LOCK), sockets in the container's network
- * namespace (NET_BIND_SERVICE, NET_ADMIN, NET_RAW), and to reopen a donated descriptor whatever the file's mode says
- * (DAC_OVERRIDE). Not modules, raw I/O, device nodes, clocks, BPF, file handles.
+ * What the sentry uses of root while it boots: to set up stub processes of another user (SYS_PTRACE, SETUID, SETGID,
+ * SETPCAP, KILL, SYS_ADMIN for their namespaces, SYS_CHROOT, SYS_RESOURCE, SYS_NICE, IPC_LOCK, DAC_OVERRIDE). Before the
+ * guest runs it drops all (sentry/confine) but some of: sockets in the container's network namespace (NET_BIND_SERVICE,
+ * NET_ADMIN, NET_RAW), and reading a donated descriptor anew whatever the file's mode says (DAC_READ_SEARCH). Not
+ * modules, raw I/O, device nodes, clocks, BPF.
  */
-const SENTRY_CAPS = [1, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19, 21, 23, 24]
+const SENTRY_CAPS = [1, 2, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19, 21, 23, 24]
   .reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
   .toString(16)
 

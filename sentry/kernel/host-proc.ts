@@ -42,6 +42,15 @@ export function openHostProc(): void {
   cpuCount = Math.max(1, (cpuinfoText.match(/^processor\t/gm) ?? []).length)
 }
 
+/** From now on through the /proc of the present root: the confined sentry's own, which knows its own processes only. */
+export function reopenHostProc(): number {
+  const fd = openat(AT_FDCWD, '/proc', O_PATH | O_DIRECTORY | O_CLOEXEC, 0)
+  if (fd < 0) return fd
+  close(procFd)
+  procFd = fd
+  return 0
+}
+
 /** Shows the container only `count` of the CPUs (0: all). They are the first ones that the sandbox may use. */
 export function limitCpus(count: number): void {
   openHostProc()

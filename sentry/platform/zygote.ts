@@ -7,8 +7,8 @@ import { getPriority, setPriority } from 'node:os'
 import { join } from 'node:path'
 import * as host from '../../native/host.ts'
 import { distDir } from '../../native/library.ts'
-import { ptCall, ptVmWrite, ptZygote } from '../../native/ptrace.ts'
-import { SYS_close, SYS_munmap, SYS_seccomp } from '../abi/syscall-numbers.ts'
+import { ptCall, ptSetStubId, ptVmWrite, ptZygote } from '../../native/ptrace.ts'
+import { SYS_close, SYS_munmap, SYS_prctl, SYS_seccomp } from '../abi/syscall-numbers.ts'
 import { LISTENER_FD, STUB_BASE, STUB_OPS } from './stub.ts'
 
 export interface Range {
@@ -46,13 +46,19 @@ export function startZygote(slot: number, fds: ZygoteFds): void {
   if (ret < 0) throw new Error(`platform: the host refuses ptrace of the stub (errno ${-ret})`)
 }
 
+const PR_SET_DUMPABLE = 4
+
 let oomScoreAdj = 0
 let cgroups: readonly number[] = []
 
-/** Where every stub process to come stands with the host: its oom_score_adj, and `cgroup.procs` files to be entered in. */
-export function placeStubs(score: number, cgroupFds: readonly number[]): void {
+/**
+ * Where every stub process to come stands with the host: its oom_score_adj, `cgroup.procs` files to be entered in (closed
+ * then), and its user and group id.
+ */
+export function placeStubs(score: number, cgroupFds: readonly number[], id: number): void {
   oomScoreAdj = score
   cgroups = cgroupFds
+  ptSetStubId(id)
 }
 
 /** Leaves only what is ours and the vDSO, and says where that is. */
@@ -61,7 +67,13 @@ export function emptyAddressSpace(slot: number, pid: number, vdso: Range, vvar: 
   try {
     writeFileSync(`/proc/${pid}/oom_score_adj`, String(oomScoreAdj))
   } catch {}
-  for (const fd of cgroups) writeSync(fd, String(pid))
+  for (const fd of cgroups) {
+    writeSync(fd, String(pid))
+    host.close(fd)
+  }
+  cgroups = []
+  // Within reach of its own user: the sentry becomes that (sentry/confine) and reads and writes its memory.
+  ptCall(slot, SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0, 0)
   const maps = readFileSync(`/proc/${pid}/maps`, 'latin1')
   for (const line of maps.split('\n')) {
     const match = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)$/.exec(line)
