@@ -2,18 +2,7 @@
  * AF_UNIX SOCK_DGRAM and SOCK_SEQPACKET: whole messages (Linux: unix_dgram_sendmsg, unix_dgram_recvmsg,
  * unix_seqpacket_*).
  */
-import {
-  EAGAIN,
-  ECONNREFUSED,
-  ECONNRESET,
-  EFAULT,
-  EINVAL,
-  EMSGSIZE,
-  ENOTCONN,
-  EOPNOTSUPP,
-  EPERM,
-  EPIPE,
-} from '../../abi/errno.ts'
+import { EAGAIN, ECONNREFUSED, EFAULT, EINVAL, EMSGSIZE, ENOTCONN, EOPNOTSUPP, EPERM, EPIPE } from '../../abi/errno.ts'
 import {
   AF_UNIX,
   MSG_CTRUNC,
@@ -90,7 +79,6 @@ export class UnixDatagram extends UnixSocket {
     const iter = msg.iter!
     const len = iter.remaining
     if (len > this.sndBuf - 32) return -EMSGSIZE
-    if (msg.nameLen === 0 && other === null) return -ENOTCONN
     const may = this.maySend()
     if (may !== 0) return may
     const data = Buffer.allocUnsafe(len)
@@ -100,7 +88,7 @@ export class UnixDatagram extends UnixSocket {
       if (typeof found === 'number') return found
       other = found
     }
-    if (other === null) return -ECONNRESET
+    if (other === null) return -ENOTCONN
     if (!other.accepts(this)) return -EPERM
     if (other.dead) {
       if (this.type === SOCK_SEQPACKET) return -EPIPE

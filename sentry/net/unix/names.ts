@@ -24,15 +24,15 @@ export const removeSocket = (s: UnixSocket): void => {
   sockets.delete(s)
 }
 
-/** The bytes after the leading NUL, one char each. */
-const keyOf = (addr: Buffer, len: number): string => addr.toString('latin1', SUN_PATH, len)
+/** Each type of socket has its own names. One char per byte, the leading NUL included. */
+const keyOf = (type: number, addr: Buffer, len: number): string => type + addr.toString('latin1', SUN_PATH, len)
 
-export function findAbstract(addr: Buffer, len: number): UnixSocket | undefined {
-  return abstractNames.get(keyOf(addr, len))
+export function findAbstract(type: number, addr: Buffer, len: number): UnixSocket | undefined {
+  return abstractNames.get(keyOf(type, addr, len))
 }
 
 export function bindAbstract(s: UnixSocket, addr: Buffer, len: number): number {
-  const key = keyOf(addr, len)
+  const key = keyOf(s.type, addr, len)
   if (abstractNames.has(key)) return -EADDRINUSE
   abstractNames.set(key, s)
   s.address = Buffer.from(addr.subarray(0, len))
@@ -44,12 +44,12 @@ export function autobind(s: UnixSocket): number {
   if (s.address !== null) return 0
   for (let tries = 0; tries <= 0xfffff; tries++) {
     lastAutobind = (lastAutobind + 1) & 0xfffff
-    const key = `\0${lastAutobind.toString(16).padStart(5, '0')}`
-    if (abstractNames.has(key)) continue
-    const addr = Buffer.alloc(SUN_PATH + key.length)
+    const name = `\0${lastAutobind.toString(16).padStart(5, '0')}`
+    if (abstractNames.has(s.type + name)) continue
+    const addr = Buffer.alloc(SUN_PATH + name.length)
     addr.writeUInt16LE(AF_UNIX, 0)
-    addr.write(key, SUN_PATH, 'latin1')
-    abstractNames.set(key, s)
+    addr.write(name, SUN_PATH, 'latin1')
+    abstractNames.set(s.type + name, s)
     s.address = addr
     return 0
   }
@@ -60,7 +60,7 @@ export function autobind(s: UnixSocket): number {
 export function releaseName(s: UnixSocket): void {
   const addr = s.address
   if (addr === null || addr.length <= SUN_PATH || addr[SUN_PATH] !== 0) return
-  const key = keyOf(addr, addr.length)
+  const key = keyOf(s.type, addr, addr.length)
   if (abstractNames.get(key) === s) abstractNames.delete(key)
 }
 

@@ -6,7 +6,7 @@ import { EADDRINUSE, ECONNREFUSED, EEXIST } from '../../abi/errno.ts'
 import { AT_FDCWD } from '../../abi/fcntl.ts'
 import type { Task } from '../../kernel/task.ts'
 import { S_IFMT, S_IFSOCK } from '../../vfs/inode.ts'
-import { mknodAt } from '../../vfs/namei.ts'
+import { mknodAt, unlinkAt } from '../../vfs/namei.ts'
 import type { Path } from '../../vfs/path.ts'
 import { LOOKUP_FOLLOW, walk } from '../../vfs/path-walk.ts'
 import { MAY_WRITE, permission } from '../../vfs/permission.ts'
@@ -19,6 +19,14 @@ export function bindPath(t: Task, s: UnixSocket, name: string): Path | number {
   path.inode.special = s
   path.dentry.refs++
   return path
+}
+
+/** Whether a socket could be made there: 0 or −errno. Makes it and takes it away, as Linux does for a bound socket. */
+export function tryPath(t: Task, s: UnixSocket, name: string): number {
+  const path = mknodAt(t, AT_FDCWD, name, S_IFSOCK | (s.inode.mode & 0o7777), 0)
+  if (typeof path === 'number') return path === -EEXIST ? -EADDRINUSE : path
+  unlinkAt(t, AT_FDCWD, name)
+  return 0
 }
 
 /** What is bound to the name (a UnixSocket; not imported here, it imports us), or −errno. */

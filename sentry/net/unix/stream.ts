@@ -10,6 +10,7 @@ import {
   MSG_CTRUNC,
   MSG_OOB,
   MSG_PEEK,
+  MSG_WAITALL,
   RCV_SHUTDOWN,
   SEND_SHUTDOWN,
   SO_OOBINLINE,
@@ -20,18 +21,12 @@ import type { SysRet } from '../../kernel/sysret.ts'
 import type { Task } from '../../kernel/task.ts'
 import { EPOLLPRI } from '../../vfs/file-description.ts'
 import type { Message } from '../message.ts'
-import {
-  attachFiles,
-  type FilesInFlight,
-  ownCreds,
-  parseScm,
-  putCreds,
-  putFiles,
-  Scm,
-  type SenderCreds,
-} from '../scm.ts'
+import { attachFiles, type FilesInFlight, ownCreds, parseScm, putCreds, putFiles, Scm, SenderCreds } from '../scm.ts'
 import { Packet, STREAM_PACKET_MAX, truesize } from './packet.ts'
 import { DATA_READY, UnixSocket } from './unix-socket.ts'
+
+/** What SO_PASSCRED shows at the end of the stream. */
+const NO_SENDER = new SenderCreds(0, 0, 0)
 
 export class UnixStream extends UnixSocket {
   /** The packet with the urgent byte, while nobody read it. */
@@ -123,10 +118,12 @@ export class UnixStream extends UnixSocket {
       if (err !== 0) return err
       if ((this.shut & RCV_SHUTDOWN) !== 0) {
         msg.done = true
+        this.deliver(t, msg, this.passCred, NO_SENDER, null, false)
         return 0
       }
       return -EAGAIN
     }
+    const asked = iter.remaining
     // Also with room for nothing: descriptors and credentials of the next byte are delivered.
     do {
       if (haveCreds) {
@@ -175,6 +172,9 @@ export class UnixStream extends UnixSocket {
         if (p === null) msg.done = true
       } else p = null
     } while (p !== null && iter.remaining > 0)
+    // A read that looked for more has seen the pending error, though it returns what it got.
+    const target = (msg.flags & MSG_WAITALL) !== 0 ? asked : Math.min(asked, this.rcvLowat)
+    if (p === null && !msg.done && copied < target) this.takeError()
     this.deliver(t, msg, haveCreds, creds, files, peekedFiles)
     return copied
   }

@@ -67,7 +67,7 @@ import {
   SUN_SIZE,
 } from './names.ts'
 import { PacketQueue } from './packet.ts'
-import { bindPath, findPath } from './path-names.ts'
+import { bindPath, findPath, tryPath } from './path-names.ts'
 
 export const READABLE = EPOLLIN | EPOLLRDNORM
 /** What the arrival of data wakes, also those that wait for urgent data only (Linux: sock_def_readable). */
@@ -142,8 +142,9 @@ export abstract class UnixSocket extends Socket {
     const bad = UnixSocket.checkAddress(addr, len)
     if (bad !== 0) return bad
     if (addr[SUN_PATH] === 0) return this.address !== null ? -EINVAL : bindAbstract(this, addr, len)
-    if (this.address !== null) return -EINVAL
     const name = pathOf(addr, len)
+    // What is wrong with the path counts first.
+    if (this.address !== null) return tryPath(t, this, name) || -EINVAL
     const path = bindPath(t, this, name)
     if (typeof path === 'number') return path
     this.boundPath = path
@@ -156,7 +157,7 @@ export abstract class UnixSocket extends Socket {
 
   /** The socket that `addr` names, or −errno. */
   protected lookup(t: Task, addr: Buffer, len: number): UnixSocket | number {
-    const found = addr[SUN_PATH] !== 0 ? findPath(t, pathOf(addr, len)) : findAbstract(addr, len)
+    const found = addr[SUN_PATH] !== 0 ? findPath(t, pathOf(addr, len)) : findAbstract(this.type, addr, len)
     if (typeof found === 'number') return found
     if (!(found instanceof UnixSocket)) return -ECONNREFUSED
     return found.type === this.type ? found : -EPROTOTYPE
@@ -321,7 +322,9 @@ export abstract class UnixSocket extends Socket {
     if (other !== null) {
       if (this.connectionOriented) {
         other.shut = SHUTDOWN_MASK
-        if (this.received.head !== null || embryo) other.error = ECONNRESET
+        // The empty rest of an urgent byte (or an empty message) in front is not lost data.
+        const unread = this.received.head?.remaining === 0 ? this.received.head.next : this.received.head
+        if (unread !== null || embryo) other.error = ECONNRESET
         other.waitQueue.wake(ALL_EVENTS)
       }
       other.pollers.delete(this)
