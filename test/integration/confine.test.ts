@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FIRST_SANDBOX_ID } from '../../sentry/confine/identity.ts'
-import { PLATFORMS, sandboxed } from '../support/run.ts'
+import { PLATFORMS, run, sandboxed } from '../support/run.ts'
 import { finished, until } from '../support/tssandbox.ts'
 
 const read = (path: string) => readFileSync(path, 'latin1')
@@ -64,4 +64,10 @@ describe.each(PLATFORMS)('a confined sentry, on %s', (platform) => {
       expect(field(status, 'Seccomp')).toBe('2')
     }
   })
+})
+
+test('without a network, the addresses of interfaces are nobody’s business and no crash', async () => {
+  const [command, ...args] = sandboxed(PLATFORMS[0]!, ['cat', '/sys/class/net/lo/address'])
+  const r = await run([command!, '--network', 'none', ...args])
+  expect(r).toEqual({ code: 0, stdout: '00:00:00:00:00:00\n', stderr: '' })
 })

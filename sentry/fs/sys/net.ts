@@ -48,8 +48,15 @@ function interfaces(): Map<string, string[]> {
   return found
 }
 
+const NO_MAC = '00:00:00:00:00:00'
+
 function macOf(name: string): string {
-  return networkInterfaces()[name]?.[0]?.mac ?? '00:00:00:00:00:00'
+  try {
+    return networkInterfaces()[name]?.[0]?.mac ?? NO_MAC
+  } catch {
+    // Without a network the confined sentry has no socket to ask with.
+    return NO_MAC
+  }
 }
 
 class DeviceDirectory extends TreeDirectory {
