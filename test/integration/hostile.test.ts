@@ -72,7 +72,8 @@ function callsThatRan(lines: readonly string[]): Set<string> {
     if (tid === undefined || text === undefined) continue
     const name = /^(?:<\.\.\. )?(\w+)(?:\(| resumed)/.exec(text)?.[1]
     const before = last.get(tid)
-    if (text.startsWith('--- SIGSYS')) last.delete(tid)
+    // A thread that is killed in between never gets its SIGSYS.
+    if (text.startsWith('--- SIGSYS') || text.startsWith('+++')) last.delete(tid)
     else if (before !== undefined && name !== before) {
       seen.add(before)
       last.delete(tid)
