@@ -63,7 +63,10 @@ describe.skipIf(!canStrace)(
   },
 )
 
-/** A call that the filter traps never runs: strace shows it, and SIGSYS as the next thing in that thread. */
+/**
+ * A call that the filter traps never runs: strace shows it, and SIGSYS as the next thing in that thread. Nor does one
+ * that a kill cuts off at its entry: what strace prints of it are the registers of a dying thread.
+ */
 function callsThatRan(lines: readonly string[]): Set<string> {
   const seen = new Set<string>()
   const last = new Map<string, string>()
