@@ -13,10 +13,17 @@ beforeAll(async () => {
 })
 
 describe.each(PLATFORMS)('guest programs on %s', (platform) => {
-  it.concurrent.each(programs)('$name', { timeout: 160_000 }, async (program) => {
-    const native = await runNative(program)
+  it.concurrent.each(programs)('$name', { timeout: 240_000 }, async (program) => {
+    let native = await runNative(program)
     expect(native, 'natively').toMatchObject({ code: 0, stderr: '' })
     const sandbox = await runSandboxed(platform, program)
+    // On a busy host a native run may differ from the next one (tty_fuzz: a kernel thread feeds the line discipline):
+    // as long as native runs disagree among themselves the sandbox need only agree with one of them.
+    for (let more = 4; difference(native, sandbox).length > 0 && more > 0; more--) {
+      const again = await runNative(program)
+      if (again.stdout === native.stdout) break
+      native = again
+    }
     expect(difference(native, sandbox)).toEqual([])
   })
 })
