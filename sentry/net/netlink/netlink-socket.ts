@@ -9,6 +9,7 @@ import {
   EFAULT,
   EINVAL,
   EMSGSIZE,
+  ENOENT,
   ENOPROTOOPT,
   EOPNOTSUPP,
   EPERM,
@@ -32,6 +33,7 @@ import {
 import { routeRequest } from './route.ts'
 
 export const NETLINK_ROUTE = 0
+export const NETLINK_SOCK_DIAG = 4
 const SOCKADDR_NL = 12
 const NETLINK_LIST_MEMBERSHIPS = 9
 const KERNEL = new SenderCreds(0, 0, 0)
@@ -152,11 +154,15 @@ export class NetlinkSocket extends Socket {
       const type = request.readUInt16LE(4)
       let err = 0
       if ((flags & NLM_F_REQUEST) !== 0 && type >= NLMSG_MIN_TYPE) {
-        err = this.protocol === NETLINK_ROUTE ? routeRequest(t, request, this.portid, this.reply) : -EOPNOTSUPP
+        err = this.protocol === NETLINK_ROUTE ? routeRequest(t, request, this.portid, this.reply) : this.noHandler
       }
       if ((flags & NLM_F_ACK) !== 0 || err !== 0) this.acknowledge(request, err)
       at += (len + 3) & ~3
     }
+  }
+
+  private get noHandler(): number {
+    return this.protocol === NETLINK_SOCK_DIAG ? -ENOENT : -EOPNOTSUPP
   }
 
   private readonly reply = (datagram: Buffer): void => {
