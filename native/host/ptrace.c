@@ -355,9 +355,32 @@ static void take_notification(pid_t tid, struct expected *exp)
 	answer(&req, -EPERM, 0);
 }
 
+/* Threads that ended while the stub ran in them: their wait status is spent, so pt_wait has to tell. */
+static struct {
+	int slot;
+	pid_t tid;
+} ended[SLOTS];
+static int ended_count;
+
 static void gone(struct slot *slot)
 {
 	slot->trap = TRAP_GONE;
+	if (ended_count < SLOTS) {
+		ended[ended_count].slot = slot - slots;
+		ended[ended_count++].tid = slot->tid;
+	}
+}
+
+/* The next of them that still is the thread of its slot, or -1. */
+static int report_ended(void)
+{
+	while (ended_count > 0) {
+		int s = ended[--ended_count].slot;
+
+		if (slots[s].tid == ended[ended_count].tid && slots[s].trap == TRAP_GONE && !slots[s].zombie)
+			return s;
+	}
+	return -1;
 }
 
 /*
@@ -720,6 +743,9 @@ int pt_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 	int n, kept = 0, status;
 
 	*nevents = 0;
+	n = report_ended();
+	if (n >= 0)
+		return n;
 	for (;;) {
 		if (rescan) {
 			pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);

@@ -30,6 +30,7 @@ export const STOPPED = 4
 export const DEAD = 5
 
 const TWO32 = 0x1_0000_0000
+const POPULATE_MIN = 512
 /** No deadline. */
 export const NEVER = Number.POSITIVE_INFINITY
 
@@ -136,6 +137,10 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
     return this.mm.copyIn(addr, dst, at, len)
   }
   copyOut(addr: number, src: Uint8Array, at: number, len: number): number {
+    // Under a memory limit the guest takes its page faults itself: one that the sentry takes for it makes the host's OOM
+    // killer go on killing, because the sentry's thread goes on asking while the first victim still dies.
+    if (len >= POPULATE_MIN && this.kernel.memoryLimit > 0 && this.state === TRAPPED)
+      this.mm.populate(this.thread, addr, len)
     return this.mm.copyOut(addr, src, at, len)
   }
   /** All of `dst` or −EFAULT. */

@@ -445,6 +445,14 @@ export class MemoryManager {
     return wanted
   }
 
+  /** Makes the pages of [addr, addr+len) present and writable, in the guest's own context. Best effort. */
+  populate(thread: GuestThread, addr: number, len: number): void {
+    if (addr >= this.taskSize || len > this.taskSize - addr) return
+    const start = pageDown(addr)
+    OPS.clear().advise(start, pageUp(addr + len) - start, MADV_POPULATE_WRITE)
+    this.space.apply(thread, OPS)
+  }
+
   /**
    * For exec: adds a mapping to the image of a space in which no task runs yet; {@link loadImage} makes them all at
    * once. Takes over `file`'s reference. At most MAX_OPS − 2 mappings.
@@ -473,6 +481,7 @@ const IGNORED = 3
 const MADV_DONTFORK = 10
 const MADV_DOFORK = 11
 const MADV_WIPEONFORK = 18
+const MADV_POPULATE_WRITE = 23
 /** What each advice does here: carried out by the host, remembered for fork, or accepted without effect. */
 const ADVICE: Record<number, number> = {
   0: IGNORED,
