@@ -9,6 +9,7 @@ import { openHostStdio } from '../fs/host/stdio.ts'
 import type { Console } from '../fs/tty/console.ts'
 import { onProcessExit, shellStatus } from '../kernel/exit.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import { makeInfo } from '../kernel/siginfo.ts'
 import { sendToGroup } from '../kernel/signal.ts'
 import type { SigInfo } from '../kernel/signal-state.ts'
 import type { Task } from '../kernel/task.ts'
@@ -103,7 +104,8 @@ export class Container implements ContainerControl {
   }
 
   signal(pid: number, signal: number, target: SignalTarget): number {
-    const info = fromOutside(signal)
+    // The sender is nobody inside: pid 0, as across pid namespaces.
+    const info = makeInfo(signal, 0)
     if (target === 'all') {
       for (const group of [...this.kernel.ids.groups()]) this.deliver(group, info)
       return 0
@@ -184,25 +186,5 @@ export class Container implements ContainerControl {
 
   shutdown(): void {
     if (this.kernel.exitCode < 0) this.kernel.exitCode = KILLED
-  }
-}
-
-/** A signal whose sender is nobody inside: pid 0, as across pid namespaces. */
-function fromOutside(signo: number): SigInfo {
-  return {
-    signo,
-    errno: 0,
-    code: 0,
-    pid: 0,
-    uid: 0,
-    status: 0,
-    valueLo: 0,
-    valueHi: 0,
-    addr: 0,
-    id: 0,
-    utime: 0,
-    stime: 0,
-    raw: null,
-    source: null,
   }
 }
