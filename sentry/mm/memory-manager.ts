@@ -35,8 +35,8 @@ import {
 import { findFree, mergeAround, splitAt, vmaAfter } from './vma-list.ts'
 
 export const PAGE = 4096
-/** vm.mmap_min_addr. */
-export const MMAP_MIN = 0x10000
+/** vm.mmap_min_addr: below it systrap keeps the entries of patched call sites (native/stub/protocol.h). */
+export const MMAP_MIN = 0x70000
 /** vm.max_map_count. */
 const MAX_MAPS = 65530
 
@@ -142,6 +142,15 @@ export class MemoryManager {
   find(addr: number): Vma | undefined {
     const v = this.vmas[vmaAfter(this.vmas, addr)]
     return v !== undefined && v.start <= addr ? v : undefined
+  }
+
+  /**
+   * Whether a later write of [addr, addr+len) cannot fail, as far as the list knows: private or anonymous memory that may
+   * be written. A file behind it could be shorter.
+   */
+  canWrite(addr: number, len: number): boolean {
+    const v = this.find(addr)
+    return v !== undefined && addr + len <= v.end && (v.prot & PROT_WRITE) !== 0 && v.file === null
   }
 
   // ---- mmap --------------------------------------------------------------------------------------------------------
