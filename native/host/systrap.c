@@ -52,10 +52,13 @@ int high;
 uint64_t spin_max, cycles_per_us;
 static uint64_t spin_now, spin_limit;
 /* Where the kernel says how long this thread was ready to run and did not: the measure of a busy machine. */
-static int schedstat_fd = -1;
+static int schedstat_fd = -1, loadavg_fd = -1;
+static int cpus;
 /* Both sides' budget when other work wants the CPUs: a spinning thread then only keeps its partner from running. */
 #define BUSY_SPIN_US 2
 #define LOAD_CHECK_US 5000
+/* Checks between two tries to spin on a busy machine, at most. */
+#define MAX_PATIENCE 64
 
 struct thread *st_threads(void)
 {
@@ -96,12 +99,34 @@ static void set_spin(uint64_t budget)
 	control->spin = budget;
 }
 
-/* Did this thread wait for a CPU for more than a tenth of the time since the last check? */
+/* More threads than CPUs want to run, says the host. */
+static int crowded(void)
+{
+	char text[128], *at;
+	ssize_t n = pread(loadavg_fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return 1;
+	text[n] = 0;
+	/* "0.20 0.18 0.12 RUNNING/TOTAL LAST" */
+	at = strchr(text, '/');
+	while (at > text && at[-1] != ' ')
+		at--;
+	return at == NULL || atoi(at) > cpus;
+}
+
+/*
+ * Did this thread wait for a CPU for more than a tenth of the time since the last check, and are there others who want
+ * one? Two threads that take turns on one CPU wait for each other, too: so now and then it spins all the same, and looks
+ * whether that goes better.
+ */
 static void check_load(void)
 {
 	static uint64_t last_check, last_delay;
-	uint64_t now = __rdtsc(), delay, wanted;
+	static unsigned busy_checks, patience = 1;
+	uint64_t now = __rdtsc(), delay;
 	char text[128], *end;
+	int delayed;
 	ssize_t n;
 
 	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
@@ -112,11 +137,20 @@ static void check_load(void)
 	text[n] = 0;
 	strtoull(text, &end, 10);
 	delay = strtoull(end, NULL, 10);
-	wanted = (delay - last_delay) * 10 > (now - last_check) * 1000 / cycles_per_us ? BUSY_SPIN_US * cycles_per_us : spin_limit;
+	delayed = (delay - last_delay) * 10 > (now - last_check) * 1000 / cycles_per_us;
 	last_check = now;
 	last_delay = delay;
-	if (wanted != spin_max)
-		set_spin(wanted);
+	if (spin_max == spin_limit) {
+		if (delayed && crowded()) {
+			busy_checks = 0;
+			patience = patience < MAX_PATIENCE ? patience * 2 : MAX_PATIENCE;
+			set_spin(BUSY_SPIN_US * cycles_per_us);
+		} else if (!delayed) {
+			patience = 1;
+		}
+	} else if (!delayed || ++busy_checks > patience || !crowded()) {
+		set_spin(spin_limit);
+	}
 }
 
 /*
@@ -149,6 +183,8 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 	spin_limit = spin_us * cycles_per_us;
 	set_spin(spin_limit);
 	schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	/* A pipe, not an eventfd: the kernel wakes a pipe's reader on the writer's CPU, which is about to go to sleep. */
 	if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, wake_pipe[0], &ev) < 0)
 		return -errno;
@@ -327,6 +363,8 @@ void st_park(int i)
 {
 	uint32_t state = STATE_TRAP;
 
+	if (running_count < cpus - 1)
+		return;
 	__atomic_compare_exchange_n(&slot_of(i)->state, &state, STATE_ASLEEP, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
@@ -379,7 +417,6 @@ static void count_site(struct thread *t)
 	uint64_t site = t->regs[RIP_INDEX];
 	uint8_t *count = &heat[(site ^ site >> 13 ^ (uint64_t)t->pid * 31) % sizeof(heat)];
 
-	t->hot = 0;
 	if (++*count == HOT) {
 		*count = 0;
 		t->hot = 1;
@@ -396,6 +433,7 @@ static int take(int i)
 	memcpy(t->regs, (const void *)slot->regs, sizeof(t->regs));
 	t->trap = slot->trap;
 	t->framed = slot->entry == 0;
+	t->hot = 0;
 	if (t->trap == TRAP_SYSCALL) {
 		if (t->framed)
 			count_site(t);

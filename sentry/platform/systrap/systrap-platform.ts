@@ -90,6 +90,7 @@ const TID = 57
 const FAULT_ADDR = 58
 const TRAPNO = 60
 const ERROR_CODE = 61
+const DEAD = 67
 const HOT = 69
 
 const TWO32 = 0x1_0000_0000
@@ -104,6 +105,8 @@ const TRAP_SIGNAL_FLAGS = 0x5c000004
 /** In a handler: everything but SIGBUS and SIGSEGV, which the stub's own copying may raise. */
 const TRAP_SIGNAL_MASK = 0xffffffff & ~(1 << (7 - 1)) & ~(1 << (11 - 1))
 const SIGILL = 4
+/** So long without a trap or event, and the sentry makes an address space in advance. */
+const SPARE_IDLE_NS = 50_000
 /** Local slots whose threads may still be on their way out, looked at per allocation. */
 const MAX_PROBES = 4
 
@@ -157,6 +160,10 @@ class SystrapThread implements GuestThread {
     return this.words[ERROR_CODE]!
   }
 
+  /** The host process is gone. */
+  get dead(): boolean {
+    return this.words[DEAD] !== 0
+  }
   get hot(): boolean {
     return this.words[HOT] !== 0
   }
@@ -466,11 +473,33 @@ export class SystrapPlatform implements Platform {
     return this.adopt(row, space, local)
   }
 
+  /** The next exec's address space, made while guests leave the sentry time for it. */
+  private spare: SystrapThread | null = null
+  private wantSpare = false
+
   newAddressSpace(): GuestThread | number {
+    const { spare } = this
+    this.spare = null
+    this.wantSpare = true
+    if (spare !== null && !spare.dead) return spare
+    spare?.space.kill()
     return this.fork(this.zygote)
   }
 
+  private makeSpare(): void {
+    this.wantSpare = false
+    const thread = this.fork(this.zygote)
+    if (typeof thread !== 'number') this.spare = thread as SystrapThread
+  }
+
   wait(timeoutNs: number): GuestThread | null {
+    if (!this.wantSpare || (timeoutNs >= 0 && timeoutNs < SPARE_IDLE_NS)) return this.waitFor(timeoutNs)
+    const thread = this.waitFor(SPARE_IDLE_NS)
+    if (thread === null && this.hostEventCount === 0) this.makeSpare()
+    return thread
+  }
+
+  private waitFor(timeoutNs: number): GuestThread | null {
     const row = stWait(Math.min(timeoutNs, 2 ** 52), this.events, MAX_EVENTS, this.eventCount)
     this.hostEventCount = this.eventCount[0]!
     const thread = row < 0 ? null : (this.threads[row] ?? null)
@@ -508,6 +537,7 @@ export class SystrapPlatform implements Platform {
   }
 
   shutdown(): void {
+    this.spare?.space.kill()
     this.zygote.space.kill()
   }
 }
