@@ -87,12 +87,17 @@ export const stSetFpu = libhost.func('st_set_fpu', 'long', ['int', 'void *', 'ul
   buf: Bytes,
   len: number,
 ) => number
-export const stWait = libhost.func('st_wait', 'int', ['long', 'void *', 'int', 'void *']) as (
+export const stWait = libhost.func('st_wait', 'int', ['int', 'double']) as (
+  resumeRow: number,
   timeoutNs: number,
-  events: Bytes,
-  max: number,
-  count: Bytes,
 ) => number
+const waitResult = libhost.func('st_wait_result', 'void *', []) as () => bigint
+const MAX_EVENTS = 64
+
+/** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
+export function stWaitResult(): Uint32Array {
+  return new Uint32Array(koffi.view(waitResult(), 4 + 12 * MAX_EVENTS))
+}
 
 /** The thread table after stInit. */
 export function stTable(): ArrayBuffer {

@@ -255,6 +255,7 @@ int st_set_listener(int fd)
 }
 
 #define HOT 16
+#define MAX_EVENTS 64
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
@@ -499,21 +500,38 @@ static int report_ended(void)
 	return -1;
 }
 
+/* Mirrored by native/systrap.ts. */
+static struct {
+	int32_t count;
+	struct epoll_event events[MAX_EVENTS]; /* packed: 12 bytes each */
+} wait_result;
+
+void *st_wait_result(void)
+{
+	return &wait_result;
+}
+
 /*
- * Waits for a trap or a host event. timeout in ns, < 0 for ever. Returns a row or -1; *nevents says how many entries of
- * evs are filled.
+ * Waits for a trap or a host event. timeout in ns, < 0 for ever. Returns a row or -1; `wait_result` says how many
+ * host events there are. `resume_row` ≥ 0 is resumed first: one foreign call for the two.
  *
  * Spins while guest code runs, as long as spinning pays: a budget that ends without an event is halved, an event that
  * comes soon after falling asleep doubles it. With nobody running it sleeps at once.
  */
-int st_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
+int st_wait(int resume_row, double timeout)
 {
+	struct epoll_event *evs = wait_result.events;
+	int *nevents = &wait_result.count;
+	const int max = MAX_EVENTS;
+	long timeout_ns = (long)timeout;
 	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
 	static unsigned turns;
 	uint64_t start, slept;
 	int i, n;
 
 	*nevents = 0;
+	if (resume_row >= 0)
+		st_resume(resume_row);
 	i = report_ended();
 	if (i < 0)
 		i = scan();
