@@ -21,7 +21,7 @@
 #include "systrap.h"
 
 /* Far more than any order takes, populating all of the memory there is included. */
-#define PATIENCE_S 60
+#define PATIENCE_S 20
 
 #define CLONE_PROCESS_FLAGS (0x8000 | SIGCHLD)
 #define CLONE_THREAD_FLAGS (0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000)
@@ -112,16 +112,23 @@ void take_notification(struct order *order)
 
 int await(int i, struct order *order)
 {
-	uint64_t start = __rdtsc(), begun = start;
+	uint64_t start = __rdtsc(), last = start, second = 1000000 * cycles_per_us, spent = 0;
+	uint64_t now;
 	unsigned turn = 0;
 
 	for (;;) {
 		if (is_stopped(i))
 			return 0;
-		/* Only a stub that was tampered with does not come back: its process must not hold up the others. */
-		if (__rdtsc() - begun > PATIENCE_S * 1000000 * cycles_per_us) {
+		/*
+		 * Only a stub that was tampered with does not come back: its process must not hold up the others. A jump
+		 * of the clock (all were frozen) counts little.
+		 */
+		now = __rdtsc();
+		spent += now - last < second ? now - last : second;
+		last = now;
+		if (spent > PATIENCE_S * second) {
 			kill(threads[i].pid, SIGKILL);
-			begun = __rdtsc();
+			spent = 0;
 		}
 		if (threads[i].dead)
 			return -ESRCH;
@@ -143,7 +150,7 @@ int await(int i, struct order *order)
 		if (!is_stopped(i)) {
 			struct pollfd fds[3] = { { wake_pipe[0], POLLIN, 0 }, { sigfd, POLLIN, 0 }, { listener, POLLIN, 0 } };
 
-			poll(fds, 3, PATIENCE_S * 1000);
+			poll(fds, 3, 500);
 			if (fds[0].revents & POLLIN)
 				drain_wake_fd();
 			if (fds[1].revents & POLLIN)
