@@ -8,7 +8,7 @@ import { libhost } from './library.ts'
 type Bytes = NodeJS.ArrayBufferView
 
 export const THREAD_ROWS = 16384
-export const THREAD_BYTES = 280
+export const THREAD_BYTES = 288
 const SLOT_BYTES = 0x10000
 
 const rows = libhost.func('st_threads', 'void *', []) as () => bigint
@@ -57,7 +57,7 @@ export const stRun = libhost.func('st_run', 'long', ['int', 'void *', 'int']) as
   count: number,
 ) => number
 export const stSetCall = libhost.func('st_set_call', 'void', ['int', 'int']) as (nr: number, how: number) => void
-export const stPark = libhost.func('st_park', 'void', ['int']) as (row: number) => void
+export const stBlock = libhost.func('st_block', 'void', ['int']) as (row: number) => void
 export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
   row: number,
   child: number,

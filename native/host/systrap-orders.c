@@ -113,7 +113,8 @@ void take_notification(struct order *order)
 int await(int i, struct order *order)
 {
 	uint64_t start = __rdtsc(), last = start, second = 1000000 * cycles_per_us, spent = 0;
-	uint64_t now;
+	/* A thread on our own CPU, and one that a notification's answer has just put there, run when we sleep. */
+	uint64_t now, spin = threads[i].cpu == current_cpu() ? 0 : spin_max;
 	unsigned turn = 0;
 
 	for (;;) {
@@ -137,11 +138,11 @@ int await(int i, struct order *order)
 
 			if (poll(&fd, 1, 0) > 0) {
 				take_notification(order);
-				start = __rdtsc();
+				spin = 0;
 				continue;
 			}
 		}
-		if (__rdtsc() - start < spin_max) {
+		if (now - start < spin) {
 			if (order == NULL || (++turn & 7) != 0)
 				_mm_pause();
 			continue;
@@ -159,7 +160,6 @@ int await(int i, struct order *order)
 				take_notification(order);
 		}
 		__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
-		start = __rdtsc();
 	}
 }
 
@@ -310,6 +310,8 @@ int st_fork(int i, int c, int arena_fd)
 	ret = await(i, &order);
 	if (ret < 0)
 		return ret;
+	/* The child wants a CPU now, and its parent has nothing to wait busily for. */
+	st_park(i);
 	if ((long)slot->result < 0 && order.child_pid == 0)
 		return (int)slot->result;
 	/* The child's number comes from the kernel's notification, not from the guest. */
@@ -357,6 +359,7 @@ int st_thread(int i, int c, int arena_fd)
 	ret = await(i, &order);
 	if (ret < 0)
 		return (int)ret;
+	st_park(i);
 	tid = (int)slot->result;
 	if (tid < 0)
 		return tid;

@@ -13,6 +13,7 @@ import {
   stAbandon,
   stAwait,
   stBatch,
+  stBlock,
   stCall,
   stControlFd,
   stExitThread,
@@ -22,7 +23,6 @@ import {
   stInterrupt,
   stMapSlot,
   stNewArena,
-  stPark,
   stResume,
   stSetCall,
   stSetFpu,
@@ -195,7 +195,7 @@ class SystrapThread implements GuestThread {
     platform!.resume(this.row)
   }
   park(): void {
-    stPark(this.row)
+    stBlock(this.row)
   }
   interrupt(): void {
     platform!.resumeNow()
