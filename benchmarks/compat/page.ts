@@ -64,6 +64,16 @@ export function terminalSummary(report: Report, previous: Report | null): string
   return lines.join('\n')
 }
 
+/** Every call of the table by its level; those that a failing case is named after, and in which runtimes it fails. */
+function callsTable({ calls }: Report): string {
+  const byLevel = new Map<string, string[]>()
+  for (const [name, level] of Object.entries(calls)) byLevel.set(level, [...(byLevel.get(level) ?? []), name])
+  const rows = [...byLevel].map(([level, names]) =>
+    row([level, String(names.length), level === 'full' ? '' : names.join(' ')].map(escapeHtml)),
+  )
+  return `<table>${row(['support', 'calls', ''], 'th')}${rows.join('')}</table>`
+}
+
 export function htmlPage(report: Report, previous: Report | null): string {
   const native = report.runtimes['native']?.results ?? {}
   const names = others(report)
@@ -74,7 +84,7 @@ export function htmlPage(report: Report, previous: Report | null): string {
     `<ul>${Object.entries(report.runtimes)
       .map(([name, { version }]) => `<li>${escapeHtml(name)}: ${escapeHtml(version)}</li>`)
       .join('')}</ul>`,
-    `<h2>System calls by support</h2><table>${row(Object.keys(report.calls).map(escapeHtml), 'th')}${row(Object.values(report.calls).map(String))}</table>`,
+    `<h2>System calls by support</h2>${callsTable(report)}`,
     '<h2>Passes natively, but not inside</h2>',
   ]
   const found = new Map(names.map((name) => [name, differences(native, report.runtimes[name]!.results)]))
