@@ -6,6 +6,7 @@
  *   --only REGEXP            cases whose suite/name matches
  *   --quick                  what CI runs: within 8 minutes
  *   --keep-native            take the native results of the previous run where it has them
+ *   --patience N             multiplies each time limit, for a machine that does other work too
  *   --jobs N                 containers side by side (default 1); what does not pass is then run once more, alone
  *   --results FOLDER         where results go; default: results, beside this file
  * Writes latest.json and latest.html; what was not run keeps its previous result. The output of each case that did not
@@ -43,6 +44,7 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     quick: { type: 'boolean', default: false },
     'keep-native': { type: 'boolean', default: false },
+    patience: { type: 'string', default: '1' },
     jobs: { type: 'string', default: '1' },
     results: { type: 'string', default: join(import.meta.dirname, 'results') },
   },
@@ -136,7 +138,9 @@ async function main(): Promise<number> {
       continue
     }
     const only = new RegExp(values.only)
-    const cases = suite.cases.filter((c) => (!values.quick || c.quick) && only.test(`${suite.name}/${c.name}`))
+    const cases = suite.cases
+      .filter((c) => (!values.quick || c.quick) && only.test(`${suite.name}/${c.name}`))
+      .map((c) => ({ ...c, seconds: c.seconds * Number(values.patience) }))
     for (const runtime of runtimes) await runSuite(runtime, suite, cases)
   }
 
