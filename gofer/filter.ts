@@ -45,6 +45,34 @@ const FILE_CALLS = [
   3, // close
 ]
 
+/** What 9P takes beyond that: data and locks, and descriptors by their names in /proc/self/fd. */
+const NINEP_CALLS = [
+  17,
+  18, // pread64, pwrite64
+  75, // fdatasync
+  76, // truncate
+  188,
+  191,
+  194,
+  197, // setxattr, getxattr, listxattr, removexattr: of a descriptor that is not open otherwise
+]
+const F_GETFL = 3
+const F_SETFL = 4
+const F_OFD_GETLK = 36
+const F_OFD_SETLK = 37
+
+/** How the process talks: through one socket with the sentry, or by read and write with a VM. */
+function channelRules(socketFd: number): SeccompRule[] {
+  // sendmsg, recvmsg
+  if (socketFd >= 0) {
+    return [{ nr: [46, 47], args: [{ arg: 0, op: 'eq', value: socketFd }], action: SECCOMP_ALLOW }]
+  }
+  const fcntl = [F_GETFL, F_SETFL, F_OFD_GETLK, F_OFD_SETLK].map(
+    (value): SeccompRule => ({ nr: 72, args: [{ arg: 1, op: 'eq', value }], action: SECCOMP_ALLOW }),
+  )
+  return [{ nr: NINEP_CALLS, action: SECCOMP_ALLOW }, ...fcntl]
+}
+
 /** What V8, libuv and glibc need once everything is loaded. */
 const RUNTIME_CALLS = [
   0, // read: libuv's wake-up eventfd
@@ -151,13 +179,13 @@ const DEADLY_CALLS = [
   126, // set*id, capset
 ]
 
-/** For the process with this id, which talks through this socket. */
+/** For the process with this id, which talks through this socket, or serves 9P (−1). */
 export function goferFilter(pid: number, socketFd: number): Uint8Array {
   const rules: SeccompRule[] = [
     { nr: FILE_CALLS, action: SECCOMP_ALLOW },
     // Where openat2 is missing, openat takes its place; where it exists it is one more way to open and nothing else.
     { nr: 257, action: SECCOMP_ALLOW },
-    { nr: [46, 47], args: [{ arg: 0, op: 'eq', value: socketFd }], action: SECCOMP_ALLOW }, // sendmsg, recvmsg
+    ...channelRules(socketFd),
     { nr: RUNTIME_CALLS, action: SECCOMP_ALLOW },
     { nr: 9, args: [{ arg: 3, op: 'eq', mask: MAP_ANONYMOUS, value: MAP_ANONYMOUS }], action: SECCOMP_ALLOW }, // mmap
     { nr: 234, args: [{ arg: 0, op: 'eq', value: pid }], action: SECCOMP_ALLOW }, // tgkill: abort() kills itself

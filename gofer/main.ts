@@ -1,32 +1,52 @@
 /**
- * Entry of the gofer process (dist/gofer.cjs): read the configuration, load, confine, serve.
- * Usage and file descriptors: README.md.
+ * Entry of the gofer process (dist/gofer.cjs): read the configuration, load, confine, serve: a sentry, or a VM by 9P.
+ * Usage and file descriptors: README.md, ninep/README.md.
  */
 import { closeSync, readFileSync } from 'node:fs'
 import { write } from '../native/host.ts'
-import { exitGroup, umask } from '../native/host-confine.ts'
+import { chdir, exitGroup, umask } from '../native/host-confine.ts'
 import { parseConfig } from './config.ts'
 import { confine } from './confine.ts'
 import { openMounts } from './mounts.ts'
+import { must } from './must.ts'
+import { raiseDescriptorLimit } from './ninep/limits.ts'
+import { makeExports, serveConnections } from './ninep/server.ts'
 import { Resolver } from './resolve.ts'
 import { Server } from './server.ts'
 
-function option(name: string): number {
+function option(name: string): string | undefined {
   const at = process.argv.indexOf(name)
-  const value = Number(at < 0 ? Number.NaN : process.argv[at + 1])
+  return at < 0 ? undefined : process.argv[at + 1]
+}
+
+function descriptor(name: string): number {
+  const value = Number(option(name))
   if (!Number.isInteger(value) || value < 0) throw new Error(`${name} N is missing`)
   return value
 }
 
+/** FIRST-LAST as a list; null when the option is not there. */
+function descriptorRange(name: string): number[] | null {
+  const text = option(name)
+  if (text === undefined) return null
+  const [, first, last] = (/^(\d{1,6})-(\d{1,6})$/.exec(text) ?? []).map(Number)
+  if (first === undefined || last === undefined || last < first) throw new Error(`${name} FIRST-LAST is missing`)
+  return Array.from({ length: last - first + 1 }, (_, i) => first + i)
+}
+
 function main(): number {
-  const configFd = option('--config-fd')
-  const socketFd = option('--socket-fd')
+  const configFd = descriptor('--config-fd')
+  const ninepFds = descriptorRange('--ninep-fds')
+  const socketFd = ninepFds === null ? descriptor('--socket-fd') : -1
   const config = parseConfig(readFileSync(configFd, 'utf8'))
   closeSync(configFd)
   umask(0)
+  const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit()
   if (config.confine) confine(config, socketFd)
   const { served, ids } = openMounts(config.mounts, config.confine)
-  return new Server(socketFd, served, new Resolver(), ids).serve()
+  if (ninepFds === null) return new Server(socketFd, served, new Resolver(), ids).serve()
+  if (!config.confine) must('chdir to our descriptors', chdir('/proc/self/fd'))
+  return serveConnections(ninepFds, makeExports(served, new Resolver(), maxDescriptors))
 }
 
 let status = 1

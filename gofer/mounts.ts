@@ -95,12 +95,27 @@ function bind(m: MountConfig, staging: string): void {
   for (const { point } of mountsBelow(target)) must(`${what}: remount ${point}`, mount('', point, '', flags, ''))
 }
 
+/** Where {@link enterNewRoot} puts /proc/self/fd when asked to, and leaves the process. */
+const DESCRIPTORS = '/fd'
+
+/**
+ * What is open, by number, so that it can be opened again without a path. A mount of its own: from there no '..' leads
+ * into the rest of /proc.
+ */
+function bindDescriptors(target: string): void {
+  mkdirSync(target)
+  must('mount /proc/self/fd', mount('/proc/self/fd', target, '', MS_BIND, ''))
+  const flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+  must('remount /proc/self/fd', mount('', target, '', flags, ''))
+}
+
 /** Makes a tmpfs with the mounts the root of this process; nothing else can be named from then on. */
-export function enterNewRoot(mounts: readonly MountConfig[]): void {
+export function enterNewRoot(mounts: readonly MountConfig[], withDescriptors: boolean): void {
   const staging = stagingPlace(mounts)
   const options = 'mode=0711,size=1m,nr_inodes=2k'
   must('mount tmpfs', mount('tssandbox-gofer', staging, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, options))
   for (const m of mounts) bind(m, staging)
+  if (withDescriptors) bindDescriptors(`${staging}${DESCRIPTORS}`)
   must('chdir', chdir(staging))
   must('pivot_root', pivotRoot('.', '.'))
   must('unmount the old root', umount2('.', MNT_DETACH))
@@ -109,6 +124,7 @@ export function enterNewRoot(mounts: readonly MountConfig[]): void {
     'remount the root read-only',
     mount('', '/', '', MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, ''),
   )
+  if (withDescriptors) must('chdir to our descriptors', chdir(DESCRIPTORS))
 }
 
 /** Opens the roots: below `/m<id>` after {@link enterNewRoot}, else where they are. */

@@ -38,6 +38,7 @@ export class HostMemory {
 export const AT_FDCWD = -100
 export const AT_SYMLINK_NOFOLLOW = 0x100
 export const AT_REMOVEDIR = 0x200
+export const AT_SYMLINK_FOLLOW = 0x400
 export const AT_NO_AUTOMOUNT = 0x800
 export const AT_EMPTY_PATH = 0x1000
 export const AT_RECURSIVE = 0x8000
@@ -50,7 +51,10 @@ export const O_CREAT = 0o100
 export const O_EXCL = 0o200
 export const O_NOCTTY = 0o400
 export const O_TRUNC = 0o1000
+export const O_APPEND = 0o2000
 export const O_NONBLOCK = 0o4000
+export const O_DSYNC = 0o10000
+export const O_SYNC = 0o4010000
 export const O_DIRECTORY = 0o200000
 export const O_NOFOLLOW = 0o400000
 export const O_CLOEXEC = 0o2000000
@@ -134,3 +138,22 @@ export const lsetxattr = (path: number, name: number, value: number, size: numbe
   L(189, path, name, value, size, flags, 0)
 export const llistxattr = (path: number, out: number, size: number): number => L(195, path, out, size, 0, 0, 0)
 export const lremovexattr = (path: number, name: number): number => L(198, path, name, 0, 0, 0, 0)
+
+/* For servers that keep descriptors: data, and what is done to a descriptor by its name in /proc/self/fd. */
+export const pollAddress = (fds: number, count: number, timeoutMs: number): number =>
+  L(7, fds, count, timeoutMs, 0, 0, 0)
+export const readAddress = (fd: number, to: number, size: number): number => L(0, fd, to, size, 0, 0, 0)
+export const writeAddress = (fd: number, from: number, size: number): number => L(1, fd, from, size, 0, 0, 0)
+export const preadAddress = (fd: number, to: number, size: number, offset: number): number =>
+  L(17, fd, to, size, offset, 0, 0)
+export const pwriteAddress = (fd: number, from: number, size: number, offset: number): number =>
+  L(18, fd, from, size, offset, 0, 0)
+export const fcntlAddress = (fd: number, command: number, arg: number): number => L(72, fd, command, arg, 0, 0, 0)
+/** Follows links, as the next four do. */
+export const truncateAddress = (path: number, size: number): number => L(76, path, size, 0, 0, 0, 0)
+export const getxattrAddress = (path: number, name: number, out: number, size: number): number =>
+  L(191, path, name, out, size, 0, 0)
+export const setxattrAddress = (path: number, name: number, value: number, size: number, flags: number): number =>
+  L(188, path, name, value, size, flags, 0)
+export const listxattrAddress = (path: number, out: number, size: number): number => L(194, path, out, size, 0, 0, 0)
+export const removexattrAddress = (path: number, name: number): number => L(197, path, name, 0, 0, 0, 0)

@@ -8,9 +8,12 @@ import { libhost } from './library.ts'
 type Bytes = NodeJS.ArrayBufferView
 
 export const THREAD_ROWS = 16384
-export const THREAD_BYTES = 272
+export const THREAD_BYTES = 280
+const SLOT_BYTES = 0x10000
 
 const rows = libhost.func('st_threads', 'void *', []) as () => bigint
+
+const slots = libhost.func('st_slots', 'void *', []) as () => bigint
 
 export const stInit = libhost.func('st_init', 'int', ['int', 'int', 'int']) as (
   epollFd: number,
@@ -47,6 +50,14 @@ export const stCall = libhost.func('st_call', 'long', [
   'long',
   'long',
 ]) as (row: number, nr: number, a: number, b: number, c: number, d: number, e: number, f: number) => number
+/** Operations as native/stub/protocol.h has them: struct stub_op, none of which names a file. 0 or −errno. */
+export const stRun = libhost.func('st_run', 'long', ['int', 'void *', 'int']) as (
+  row: number,
+  ops: Bytes,
+  count: number,
+) => number
+export const stSetCall = libhost.func('st_set_call', 'void', ['int', 'int']) as (nr: number, how: number) => void
+export const stPark = libhost.func('st_park', 'void', ['int']) as (row: number) => void
 export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
   row: number,
   child: number,
@@ -86,4 +97,12 @@ export const stWait = libhost.func('st_wait', 'int', ['long', 'void *', 'int', '
 /** The thread table after stInit. */
 export function stTable(): ArrayBuffer {
   return koffi.view(rows(), THREAD_ROWS * THREAD_BYTES)
+}
+
+const views: ArrayBuffer[] = []
+
+/** The slot of a row: the same memory whatever thread has the row. Must not be touched while the row is free. */
+export function stSlot(row: number): ArrayBuffer {
+  views[row] ??= koffi.view(slots() + BigInt(row * SLOT_BYTES), SLOT_BYTES)
+  return views[row]
 }

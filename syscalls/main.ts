@@ -29,8 +29,9 @@ import { SystrapPlatform, systrapAvailable } from '../sentry/platform/systrap/sy
 import { placeStubs } from '../sentry/platform/zygote.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
+import { callPolicy, fillsMemory } from './call-policy.ts'
 import { startDebugLog } from './debug-log.ts'
-import { SYSCALL_BY_NR } from './table.ts'
+import { SYSCALL_BY_NR, SYSCALLS } from './table.ts'
 
 const INTERNAL_FAILURE = 128
 /** How long a terminal may take for the last output. */
@@ -63,7 +64,9 @@ function start(config: BootConfig): Kernel {
   const kernel = new Kernel(
     platform,
     SYSCALL_BY_NR.map((call) => call?.handler ?? null),
+    Uint8Array.from(SYSCALL_BY_NR, (call) => (call !== undefined && fillsMemory(call) ? 1 : 0)),
   )
+  for (const call of SYSCALLS) platform.setCallPolicy(call.nr, callPolicy(call))
   kernel.pidsLimit = config.limits.pids
   kernel.memoryLimit = config.limits.memory
   if (config.cgroupPath !== '') kernel.cgroupPath = config.cgroupPath

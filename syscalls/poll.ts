@@ -158,7 +158,7 @@ function selectOnce(t: Task): SysRet {
   setWords.fill(0, 0, 6 * words)
   for (let s = 0; s < 3; s++) {
     const addr = t.argPtr(1 + s)
-    if (addr !== 0 && bytes > 0 && t.mm.copyIn(addr, setBytes, s * bytes, bytes) !== bytes) return -EFAULT
+    if (addr !== 0 && bytes > 0 && t.copyIn(addr, setBytes, s * bytes, bytes) !== bytes) return -EFAULT
   }
   const count = scanSets(t, n, words)
   if (count < 0) return count
@@ -168,7 +168,7 @@ function selectOnce(t: Task): SysRet {
   }
   for (let s = 0; s < 3; s++) {
     const addr = t.argPtr(1 + s)
-    if (addr !== 0 && bytes > 0 && t.mm.copyOut(addr, setBytes, (3 + s) * bytes, bytes) !== bytes) return -EFAULT
+    if (addr !== 0 && bytes > 0 && t.copyOut(addr, setBytes, (3 + s) * bytes, bytes) !== bytes) return -EFAULT
   }
   return count
 }

@@ -65,6 +65,7 @@ function readProgram(t: Task, addr: number): Uint32Array | number {
 function setStrict(t: Task): SysRet {
   if (t.seccomp !== null && t.seccomp.mode !== SECCOMP_MODE_STRICT) return -EINVAL
   t.seccomp = new SeccompFilter(SECCOMP_MODE_STRICT, new Uint32Array(0), null)
+  t.publishIds()
   return 0
 }
 
@@ -83,10 +84,12 @@ function setFilter(t: Task, flags: number, addr: number): SysRet {
     }
     for (const other of t.group.tasks) {
       other.seccomp = filter
+      other.publishIds()
       if (t.creds.noNewPrivs && !other.creds.noNewPrivs) other.creds = other.creds.with({ noNewPrivs: true })
     }
   }
   t.seccomp = filter
+  t.publishIds()
   return 0
 }
 

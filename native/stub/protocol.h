@@ -28,6 +28,20 @@
 #define STUB_RESTORER 0x7ffff0000060UL
 #define STUB_HANDLER 0x7ffff0000070UL
 #define STUB_ENTER 0x7ffff0000080UL
+#define STUB_SITE 0x7ffff0000090UL
+
+/*
+ * Patched call sites (sentry/platform/systrap/amd64/patch.ts): one entry each, in a private page of the guest's low
+ * memory, where a 32-bit absolute address reaches it. The first entry's first word is STUB_SITE. The third byte of these
+ * addresses is 06, no instruction: a thread that stands in the middle of a patched site faults and is recognised.
+ */
+#define PATCH_BASE 0x60000UL
+#define PATCH_SIZE 0x10000UL
+#define PATCH_ENTRY_SIZE 64UL
+/* Offsets in an entry: where the site's call returns to; the load that finds out whether GS is ours; the call itself. */
+#define PATCH_RETURN 8
+#define PATCH_GS_LOAD 26
+#define PATCH_CALL 40
 
 /* Descriptors in a stub process: a donated file while it is mapped, and the eventfd that wakes the sentry. */
 #define DONATED_FD 5
@@ -50,6 +64,11 @@
 #define COMMAND_FORK 3	 /* clone a process: flags args[0]; its slot is at args[1] of descriptor DONATED_FD */
 #define COMMAND_THREAD 4 /* clone a thread: flags args[0], its slot at address args[1] */
 #define COMMAND_EXIT 5	 /* end this thread */
+#define COMMAND_RETURN 6 /* from a patched site: go on with guest code, of the registers only RAX = result is new */
+#define COMMAND_FRAME 7	 /* from a patched site: make a signal frame, as if the call had trapped by SIGSYS */
+
+/* A row of `ops` that is no system call: copy args[1] bytes (at most 32) from args[2 … 5] to args[0]; 2 bytes at once. */
+#define OP_STORE 0x10000
 
 /* slot->trap; the same numbers as sentry/platform/platform.ts. */
 #define TRAP_NONE 0
@@ -61,14 +80,41 @@
 #define MAX_STUB_OPS 60
 /* struct user_regs_struct, in u64 */
 #define REGS 27
-/* The kernel's signal frame and the stub's own stack share the rest of the slot. */
-#define SIGNAL_STACK_OFFSET 0x2000UL
-#define SIGNAL_STACK_SIZE (SLOT_SIZE - SIGNAL_STACK_OFFSET)
+/* Stack of the stub's code behind a patched site; it ends where the signal stack begins. */
+#define SITE_STACK_OFFSET 0x2000UL
+/* The kernel's signal frame, and the stub's own stack below it. */
+#define SIGNAL_STACK_OFFSET 0x3000UL
+#define SIGNAL_STACK_SIZE 0x5000UL
+/*
+ * The copy window: what the call's arguments point at, taken by the stub before it publishes the call (two pieces at
+ * most), and what the sentry wants written before the guest goes on.
+ */
+#define WINDOW_IN_OFFSET 0x8000UL
+#define WINDOW_IN_SIZE 0x2000UL
+#define WINDOW_OUT_OFFSET 0xc000UL
+#define WINDOW_OUT_SIZE 0x4000UL
+#define WINDOW_STRING 1024
+#define MAX_WINDOW_OUT 8
+
+/* control->calls[number]: what the stub does with a call before the sentry sees it. */
+#define CALL_COPY 0x0003	/* first piece: 0 none, 1 a string, 2 bytes counted by the next argument, 3 sixteen bytes */
+#define CALL_COPY_ARG 0x001c	/* … of this argument, << 2 */
+#define CALL_STRING_ARG 0x00e0	/* second piece, a string: the argument's index + 1, << 5 */
+#define CALL_ANSWER 0x0700	/* answered by the stub itself with slot->answers[this − 1], << 8 */
+#define CALL_DIRECT 0x8000	/* made with its own instruction: it runs natively, or needs a signal frame */
+#define CALLS 512
 
 struct stub_op {
 	uint64_t nr;
 	uint64_t args[6];
 	uint64_t result;
+};
+
+/* One piece of the window that is to be written to guest memory. */
+struct stub_copy {
+	uint64_t addr;
+	uint32_t offset; /* from WINDOW_OUT_OFFSET */
+	uint32_t len;
 };
 
 struct stub_slot {
@@ -84,9 +130,19 @@ struct stub_slot {
 	uint64_t context;	/* 40: address of the ucontext in the signal frame */
 	uint64_t stack;		/* 48: stack pointer for the stub's own code, below the frame */
 	uint64_t result;	/* 56: of the last operation or clone */
-	uint64_t args[4];	/* 64 */
-	uint64_t regs[REGS];	/* 96 */
-	uint8_t pad[0x1000 - 96 - 8 * REGS];
+	uint64_t self;		/* 64: this slot's address in the guest: GS leads here */
+	uint64_t entry;		/* 72: of the patched site that the call came through; 0: trapped by a signal */
+	uint32_t interrupted;	/* 80: the interrupt came while the stub ran; it traps before guest code goes on */
+	uint32_t out_count;	/* 84: pieces of the window to write */
+	uint32_t in_len[2];	/* 88: bytes of each piece in the window; 0 = none */
+	uint64_t in_addr[2];	/* 96: where they are from */
+	uint64_t args[4];	/* 112 */
+	uint32_t answered;	/* 144: `answers` may be used */
+	uint32_t answers[6];	/* 148 */
+	uint64_t unused0[2];	/* 176 */
+	uint64_t regs[REGS];	/* 192 */
+	struct stub_copy out[MAX_WINDOW_OUT]; /* 408 */
+	uint8_t pad[0x1000 - 408 - 16 * MAX_WINDOW_OUT];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -95,6 +151,8 @@ struct stub_control {
 	uint32_t sleeping;
 	/* Cycles of the time-stamp counter to wait for an answer before sleeping. */
 	uint32_t spin;
+	/* CALL_* by number. */
+	uint16_t calls[CALLS];
 };
 
 #endif

@@ -56,7 +56,140 @@ stub_enter:
 	syscall
 	jmp	stub_enter
 
+	/* +0x90: from the entry of every patched site (protocol.h). */
+	.org	0x90
+stub_site:
+	jmp	site_enter
+
 	.text
+	/* struct stub_slot; registers in the order of struct user_regs_struct. */
+	.set	TRAP, 8
+	.set	ENTRY, 72
+	.set	INTERRUPTED, 80
+	.set	REGS, 192
+	.set	R15, REGS
+	.set	R14, REGS + 8
+	.set	R13, REGS + 16
+	.set	R12, REGS + 24
+	.set	RBP, REGS + 32
+	.set	RBX, REGS + 40
+	.set	R10, REGS + 56
+	.set	R11, REGS + 48
+	.set	R9, REGS + 64
+	.set	R8, REGS + 72
+	.set	RAX, REGS + 80
+	.set	RDX, REGS + 96
+	.set	RSI, REGS + 104
+	.set	RDI, REGS + 112
+	.set	RIP, REGS + 128
+	.set	EFLAGS, REGS + 144
+	.set	RSP, REGS + 152
+	.set	SITE_STACK_TOP, 0x3000
+	.set	TRAP_INTERRUPT, 3
+
+	/*
+	 * A call from a patched site: GS is the slot, RCX the site's entry, everything else is as at the guest's syscall
+	 * instruction, which destroys RCX and R11 too. The guest's stack and its red zone are not touched.
+	 */
+site_enter:
+	rdgsbase %r11
+	mov	%rsp, RSP(%r11)
+	lea	SITE_STACK_TOP(%r11), %rsp
+	pushfq
+	mov	%rcx, ENTRY(%r11)
+	mov	%rax, RAX(%r11)
+	mov	%rdi, RDI(%r11)
+	mov	%rsi, RSI(%r11)
+	mov	%rdx, RDX(%r11)
+	mov	%r10, R10(%r11)
+	mov	%r8, R8(%r11)
+	mov	%r9, R9(%r11)
+	mov	%rbx, RBX(%r11)
+	mov	%rbp, RBP(%r11)
+	mov	%r12, R12(%r11)
+	mov	%r13, R13(%r11)
+	mov	%r14, R14(%r11)
+	mov	%r15, R15(%r11)
+	popq	EFLAGS(%r11)
+	cld
+	mov	%r11, %rbx
+	mov	%r11, %rdi
+	call	slot_site
+	/*
+	 * The way out. An interrupt that comes before this line sets INTERRUPTED; one that comes between here and the jump
+	 * finds the guest's registers whole in the slot (slot_trap): none is lost.
+	 */
+	.globl site_leave
+site_leave:
+	cmpl	$0, INTERRUPTED(%rbx)
+	jne	1f
+	mov	RAX(%rbx), %rax
+	mov	RDI(%rbx), %rdi
+	mov	RSI(%rbx), %rsi
+	mov	RDX(%rbx), %rdx
+	mov	R10(%rbx), %r10
+	mov	R8(%rbx), %r8
+	mov	R9(%rbx), %r9
+	mov	RIP(%rbx), %rcx
+	pushq	EFLAGS(%rbx)
+	popfq
+	mov	R11(%rbx), %r11
+	mov	RSP(%rbx), %rsp
+	mov	RBX(%rbx), %rbx
+	jmp	*%rcx
+	.globl site_leave_end
+site_leave_end:
+1:	movl	$TRAP_INTERRUPT, TRAP(%rbx)
+	/* void site_frame(void): a trap for the signal frame's sake; the registers are in the slot. */
+	.globl site_frame
+site_frame:
+	mov	$39, %eax		/* getpid */
+	syscall
+	.globl site_framed
+site_framed:
+	int3
+
+	/*
+	 * long copy_bytes(to rdi, from rsi, count rdx): 0, or −1 when memory is not there. slot_trap continues a fault
+	 * between the labels at copy_failed.
+	 */
+	.globl copy_bytes
+copy_bytes:
+	mov	%rdx, %rcx
+	.globl copy_start
+copy_start:
+	rep movsb
+	xor	%eax, %eax
+	ret
+	/* long copy_string(to rdi, from rsi, size rdx): bytes with the NUL; 0 when it does not fit; −1 on a fault. */
+	.globl copy_string
+copy_string:
+	xor	%ecx, %ecx
+1:	cmp	%rdx, %rcx
+	je	2f
+	movzbl	(%rsi,%rcx), %eax
+	mov	%al, (%rdi,%rcx)
+	inc	%rcx
+	test	%al, %al
+	jnz	1b
+	mov	%rcx, %rax
+	ret
+2:	xor	%eax, %eax
+	ret
+	/* long store_two(to rdi, bytes rsi): both bytes at once. */
+	.globl store_two
+store_two:
+	mov	%si, (%rdi)
+	xor	%eax, %eax
+	ret
+	.globl copy_end
+copy_end:
+	.globl copy_failed
+copy_failed:
+	cld
+	mov	$-1, %rax
+	ret
+
 	/*
 	 * long stub_fork(flags rdi, slot rsi, offset rdx): clones a process. The child must not touch its slot before it
 	 * is its own: until then the page is the parent's, and the parent is using it as a stack.

@@ -18,6 +18,7 @@
 #define SYSCALL_INSN 0x050f
 #define ERESTARTSYS 512
 #define ENOSYS 38
+#define EFAULT 14
 
 /* Order of struct user_regs_struct. */
 enum { R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP, CS, EFLAGS, RSP, SS,
@@ -26,6 +27,12 @@ enum { R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, 
 extern long stub_fork(uint64_t flags, struct stub_slot *slot, uint64_t offset);
 extern long stub_thread(uint64_t flags, struct stub_slot *slot, uint64_t stack);
 extern void slot_return(uint64_t context) __attribute__((noreturn));
+extern void site_frame(void) __attribute__((noreturn));
+extern long copy_bytes(void *to, const void *from, uint64_t count);
+extern long copy_string(void *to, const void *from, uint64_t size);
+extern long store_two(void *to, uint64_t bytes);
+/* Places in stub.S, not data. */
+extern const char site_leave[], site_leave_end[], site_framed[], copy_start[], copy_end[], copy_failed[];
 static void slot_loop(struct stub_slot *slot) __attribute__((noreturn));
 
 static const uint64_t one = 1;
@@ -85,6 +92,17 @@ static void wait_command(struct stub_slot *slot)
 	}
 }
 
+/* OP_STORE: how call sites are patched. */
+static long store(const struct stub_op *op)
+{
+	void *to = (void *)op->args[0];
+	uint64_t len = op->args[1];
+
+	if (len > 32)
+		return -EFAULT;
+	return (len == 2 ? store_two(to, op->args[2]) : copy_bytes(to, &op->args[2], len)) < 0 ? -EFAULT : 0;
+}
+
 static void run_ops(struct stub_slot *slot)
 {
 	uint32_t count = slot->op_count;
@@ -93,18 +111,81 @@ static void run_ops(struct stub_slot *slot)
 	for (uint32_t i = 0; i < count && i < MAX_STUB_OPS + 2; i++) {
 		struct stub_op *op = &slot->ops[i];
 
-		ret = call6(op->nr, op->args[0], op->args[1], op->args[2], op->args[3], op->args[4], op->args[5]);
+		if (op->nr == OP_STORE)
+			ret = store(op);
+		else
+			ret = call6(op->nr, op->args[0], op->args[1], op->args[2], op->args[3], op->args[4],
+				    op->args[5]);
 		if ((unsigned long)ret > -4096UL)
 			break;
 	}
 	slot->result = ret;
 }
 
+/* What the call's arguments point at. A piece that cannot be had is the sentry's to miss. */
+static void copy_in(struct stub_slot *slot, uint32_t how)
+{
+	static const uint8_t order[8] = { RDI, RSI, RDX, R10, R8, R9, R9, R9 };
+	uint8_t *window = (uint8_t *)slot + WINDOW_IN_OFFSET;
+	const uint64_t *r = slot->regs;
+	uint64_t from;
+	long got;
+
+	slot->in_len[0] = slot->in_len[1] = 0;
+	if (how & CALL_COPY) {
+		uint32_t arg = (how & CALL_COPY_ARG) >> 2;
+		uint64_t len = (how & CALL_COPY) == 3 ? 16 : r[order[(arg + 1) & 7]];
+
+		from = r[order[arg]];
+		slot->in_addr[0] = from;
+		if ((how & CALL_COPY) == 1) {
+			got = copy_string(window, (void *)from, WINDOW_STRING);
+			slot->in_len[0] = got > 0 ? got : 0;
+		} else if (len <= WINDOW_IN_SIZE && from < ARENA_BASE) {
+			slot->in_len[0] = copy_bytes(window, (void *)from, len) < 0 ? 0 : len;
+		}
+	}
+	if (how & CALL_STRING_ARG) {
+		from = r[order[(((how & CALL_STRING_ARG) >> 5) - 1) & 7]];
+		slot->in_addr[1] = from;
+		got = copy_string(window + WINDOW_IN_SIZE, (void *)from, WINDOW_STRING);
+		slot->in_len[1] = got > 0 ? got : 0;
+	}
+}
+
+/* What the sentry wants written. 0 or -EFAULT: it looked first, so that only a race or an attack comes here. */
+static long copy_out(struct stub_slot *slot)
+{
+	uint32_t count = slot->out_count;
+	long ret = 0;
+
+	for (uint32_t i = 0; i < count && i < MAX_WINDOW_OUT; i++)
+		if (copy_bytes((void *)slot->out[i].addr, (uint8_t *)slot + WINDOW_OUT_OFFSET + slot->out[i].offset,
+			       slot->out[i].len) < 0)
+			ret = -EFAULT;
+	slot->out_count = 0;
+	return ret;
+}
+
 /* Guest registers between the kernel's frame and the slot. */
-static void save_regs(struct stub_slot *slot, const struct sigcontext *sc)
+static void save_bases(struct stub_slot *slot)
 {
 	uint64_t *r = slot->regs;
 	uint64_t base;
+
+	__asm__ volatile("rdfsbase %0" : "=r"(base));
+	r[FS_BASE] = base;
+	/* GS is ours: what the guest sees is 0, until it sets it. */
+	__asm__ volatile("rdgsbase %0" : "=r"(base));
+	r[GS_BASE] = base == slot->self ? 0 : base;
+	r[CS] = 0x33;
+	r[SS] = 0x2b;
+	r[DS] = r[ES] = r[FS] = r[GS] = 0;
+}
+
+static void save_regs(struct stub_slot *slot, const struct sigcontext *sc)
+{
+	uint64_t *r = slot->regs;
 
 	r[R8] = sc->r8;
 	r[R9] = sc->r9;
@@ -124,13 +205,7 @@ static void save_regs(struct stub_slot *slot, const struct sigcontext *sc)
 	r[RSP] = sc->rsp;
 	r[RIP] = sc->rip;
 	r[EFLAGS] = sc->eflags;
-	r[CS] = sc->cs;
-	r[SS] = sc->ss;
-	r[DS] = r[ES] = r[FS] = r[GS] = 0;
-	__asm__ volatile("rdfsbase %0" : "=r"(base));
-	r[FS_BASE] = base;
-	__asm__ volatile("rdgsbase %0" : "=r"(base));
-	r[GS_BASE] = base;
+	save_bases(slot);
 }
 
 static void load_regs(const struct stub_slot *slot, struct sigcontext *sc)
@@ -156,7 +231,28 @@ static void load_regs(const struct stub_slot *slot, struct sigcontext *sc)
 	sc->rip = r[RIP];
 	sc->eflags = r[EFLAGS];
 	__asm__ volatile("wrfsbase %0" : : "r"(r[FS_BASE]));
-	__asm__ volatile("wrgsbase %0" : : "r"(r[GS_BASE]));
+	__asm__ volatile("wrgsbase %0" : : "r"(r[GS_BASE] == 0 ? slot->self : r[GS_BASE]));
+}
+
+/* A command that is the same in every state. */
+static void obey(struct stub_slot *slot)
+{
+	switch (slot->command) {
+	case COMMAND_OPS:
+		run_ops(slot);
+		break;
+	case COMMAND_FORK:
+		slot->result = stub_fork(slot->args[0], slot, slot->args[1]);
+		break;
+	case COMMAND_THREAD: {
+		struct stub_slot *child = (struct stub_slot *)slot->args[1];
+
+		slot->result = stub_thread(slot->args[0], child, child->stack);
+		break;
+	}
+	case COMMAND_EXIT:
+		call6(SYS_EXIT, 0, 0, 0, 0, 0, 0);
+	}
 }
 
 /*
@@ -168,29 +264,61 @@ static void slot_loop(struct stub_slot *slot)
 	for (;;) {
 		publish(slot);
 		wait_command(slot);
-		switch (slot->command) {
-		case COMMAND_RESUME: {
+		if (slot->command == COMMAND_RESUME) {
 			struct ucontext *uc = (struct ucontext *)slot->context;
 
 			load_regs(slot, &uc->uc_mcontext);
-			__atomic_store_n(&slot->state, STATE_GUEST, __ATOMIC_RELEASE);
+			if (slot->out_count != 0 && copy_out(slot) < 0)
+				uc->uc_mcontext.rax = -EFAULT;
 			slot_return((uint64_t)uc);
 		}
-		case COMMAND_OPS:
-			run_ops(slot);
-			break;
-		case COMMAND_FORK:
-			slot->result = stub_fork(slot->args[0], slot, slot->args[1]);
-			break;
-		case COMMAND_THREAD: {
-			struct stub_slot *child = (struct stub_slot *)slot->args[1];
+		obey(slot);
+	}
+}
 
-			slot->result = stub_thread(slot->args[0], child, child->stack);
-			break;
+/*
+ * A call from a patched site (stub.S): no signal, no frame. Returns when the guest goes on, with its registers in the
+ * slot. A hostile guest can come here with any registers: it is its own slot that it upsets.
+ */
+void __attribute__((used)) slot_site(struct stub_slot *slot)
+{
+	const struct stub_control *control = (const void *)CONTROL_ADDR;
+	uint64_t *r = slot->regs;
+	uint64_t nr = r[RAX], entry = slot->entry;
+	uint32_t how = nr < CALLS ? control->calls[nr] : 0;
+	uint32_t answer = (how & CALL_ANSWER) >> 8;
+
+	r[RCX] = r[RIP] = *(const uint64_t *)(entry + PATCH_RETURN);
+	r[R11] = r[EFLAGS];
+	if (how & CALL_DIRECT) {
+		r[RIP] = entry + PATCH_CALL;
+		return;
+	}
+	r[ORIG_RAX] = -1;
+	if (answer != 0 && slot->answered) {
+		r[RAX] = slot->answers[(answer - 1) % 6];
+		return;
+	}
+	copy_in(slot, how);
+	r[ORIG_RAX] = nr;
+	r[RAX] = -ENOSYS;
+	save_bases(slot);
+	slot->trap = TRAP_SYSCALL;
+	slot->out_count = 0;
+	slot->interrupted = 0;
+	for (;;) {
+		publish(slot);
+		wait_command(slot);
+		if (slot->command == COMMAND_RETURN) {
+			r[ORIG_RAX] = -1;
+			r[RAX] = slot->result;
+			if (slot->out_count != 0 && copy_out(slot) < 0)
+				r[RAX] = -EFAULT;
+			return;
 		}
-		case COMMAND_EXIT:
-			call6(SYS_EXIT, 0, 0, 0, 0, 0, 0);
-		}
+		if (slot->command == COMMAND_FRAME)
+			site_frame();
+		obey(slot);
 	}
 }
 
@@ -213,36 +341,109 @@ void __attribute__((noreturn, used)) slot_thread(struct stub_slot *slot)
 	slot_loop(slot);
 }
 
-/* Every trap: a call that the filter caught, an exception, or the sentry's interrupt. All signals are blocked. */
+/*
+ * A thread inside the entry of a patched site shows itself as standing at the site: before its call, or after it. Bytes
+ * of the entry say which number a site of "mov $number, %eax; syscall" had in hand.
+ */
+static void leave_entry(uint64_t *r)
+{
+	uint64_t entry = r[RIP] & ~(PATCH_ENTRY_SIZE - 1), at = r[RIP] - entry;
+	const uint8_t *load = (const uint8_t *)entry + 16;
+
+	r[RIP] = *(const uint64_t *)(entry + PATCH_RETURN);
+	if (at == PATCH_CALL + 2)
+		return;
+	r[RIP] -= 2;
+	if (at != PATCH_CALL && load[0] == 0xb8)
+		r[RAX] = *(const uint32_t *)(load + 1);
+}
+
+static int in_entry(uint64_t rip)
+{
+	return rip >= PATCH_BASE && rip < PATCH_BASE + PATCH_SIZE;
+}
+
+/* A fault of the stub's own copying, or of the look at a GS that the guest has changed: not for the sentry. */
+static int mend_fault(int sig, struct sigcontext *sc)
+{
+	if (sig != SIGSEGV && sig != SIGBUS)
+		return 0;
+	if (sc->rip >= (uint64_t)copy_start && sc->rip < (uint64_t)copy_end) {
+		sc->rip = (uint64_t)copy_failed;
+		return 1;
+	}
+	if (in_entry(sc->rip) && sc->rip % PATCH_ENTRY_SIZE == PATCH_GS_LOAD) {
+		sc->rip += PATCH_CALL - PATCH_GS_LOAD;
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * Every trap: a call that the filter caught, an exception, or the sentry's interrupt. All signals but SIGSEGV and SIGBUS
+ * are blocked: those may come from our own copies.
+ */
 void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucontext *uc)
 {
 	struct stub_slot *slot = (struct stub_slot *)((uint64_t)uc & ~(SLOT_SIZE - 1));
-	const struct sigcontext *sc = &uc->uc_mcontext;
+	const struct stub_control *control = (const void *)CONTROL_ADDR;
+	struct sigcontext *sc = &uc->uc_mcontext;
 	uint64_t *r = slot->regs;
+	uint32_t how = 0;
 
-	save_regs(slot, sc);
+	if (sig == INTERRUPT_SIGNAL && sc->rip >= STUB_TEXT && sc->rip < STUB_TEXT + STUB_TEXT_SIZE) {
+		if (sc->rip < (uint64_t)site_leave || sc->rip >= (uint64_t)site_leave_end) {
+			slot->interrupted = 1;
+			slot_return((uint64_t)uc);
+		}
+		save_bases(slot);
+		slot->in_len[0] = slot->in_len[1] = 0;
+		slot->trap = TRAP_INTERRUPT;
+	} else if (sig == SIGSYS && sc->rip == (uint64_t)site_framed) {
+		/* slot->trap says why; the window of a call in progress stays. */
+		save_bases(slot);
+		if (slot->trap != TRAP_SYSCALL)
+			slot->in_len[0] = slot->in_len[1] = 0;
+	} else if (mend_fault(sig, sc)) {
+		slot_return((uint64_t)uc);
+	} else {
+		save_regs(slot, sc);
+		r[ORIG_RAX] = -1;
+		slot->in_len[0] = slot->in_len[1] = 0;
+		if (sig == SIGSYS) {
+			if (in_entry(r[RIP])) {
+				leave_entry(r);
+				r[RCX] = r[RIP];
+			}
+			if (r[RAX] < CALLS)
+				how = control->calls[r[RAX]];
+			copy_in(slot, how);
+			slot->trap = TRAP_SYSCALL;
+			r[ORIG_RAX] = r[RAX];
+			r[RAX] = -ENOSYS;
+		} else if (sig == INTERRUPT_SIGNAL) {
+			slot->trap = TRAP_INTERRUPT;
+			/* In (or just before) a native futex wait: shown as the kernel shows an interrupted call to a tracer. */
+			if ((uint32_t)r[RAX] == SYS_FUTEX && *(const uint16_t *)r[RIP] == SYSCALL_INSN) {
+				r[ORIG_RAX] = r[RAX];
+				r[RAX] = -ERESTARTSYS;
+				r[RIP] += 2;
+			}
+			if (in_entry(r[RIP]))
+				leave_entry(r);
+		} else {
+			slot->trap = TRAP_FAULT;
+			slot->signo = sig;
+			slot->code = info->si_code;
+			slot->fault_addr = (uint64_t)info->si_addr;
+			slot->trapno = sc->trapno;
+			slot->error_code = sc->err;
+		}
+	}
+	slot->entry = 0;
+	slot->interrupted = 0;
+	slot->out_count = 0;
 	slot->context = (uint64_t)uc;
 	slot->stack = (((uint64_t)uc - 0x200) & ~15UL) - 8;
-	r[ORIG_RAX] = -1;
-	if (sig == SIGSYS) {
-		slot->trap = TRAP_SYSCALL;
-		r[ORIG_RAX] = r[RAX];
-		r[RAX] = -ENOSYS;
-	} else if (sig == INTERRUPT_SIGNAL) {
-		slot->trap = TRAP_INTERRUPT;
-		/* In (or just before) a native futex wait: shown as the kernel shows an interrupted call to a tracer. */
-		if ((uint32_t)r[RAX] == SYS_FUTEX && *(const uint16_t *)r[RIP] == SYSCALL_INSN) {
-			r[ORIG_RAX] = r[RAX];
-			r[RAX] = -ERESTARTSYS;
-			r[RIP] += 2;
-		}
-	} else {
-		slot->trap = TRAP_FAULT;
-		slot->signo = sig;
-		slot->code = info->si_code;
-		slot->fault_addr = (uint64_t)info->si_addr;
-		slot->trapno = sc->trapno;
-		slot->error_code = sc->err;
-	}
 	slot_loop(slot);
 }

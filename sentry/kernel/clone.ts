@@ -91,6 +91,7 @@ export function clone(t: Task, args: CloneArgs): Task | number {
   if ((flags & CLONE_THREAD) === 0) newGroup(t, child, args)
   child.group.tasks.push(child)
   kernel.ids.addTask(child)
+  child.publishIds()
 
   setReg(thread.regs, RAX, 0)
   if (args.stack !== 0) setReg(thread.regs, RSP, args.stack)

@@ -95,6 +95,7 @@ function becomeLeader(t: Task): void {
   group.leader = t
   group.leaderStatus = -1
   ids.addTask(t)
+  t.publishIds()
 }
 
 /** For execve(2), before the task leaves its old address space. */

@@ -5,7 +5,8 @@
  * next trap or host events, then due timers. Node's own loop never runs.
  */
 import { ENOSYS } from '../abi/errno.ts'
-import { ORIG_RAX } from '../platform/amd64/registers.ts'
+import { PROT_EXEC, PROT_READ } from '../mm/vma.ts'
+import { getReg, ORIG_RAX, RIP } from '../platform/amd64/registers.ts'
 import { type GuestThread, type Platform, TRAP_FAULT, TRAP_GONE, TRAP_SYSCALL } from '../platform/platform.ts'
 import { monotonicNs } from './clock.ts'
 import { threadGone } from './exit.ts'
@@ -27,9 +28,18 @@ export interface Tracer {
   leave(t: Task, ret: SysRet): void
 }
 
+/** Spares the call in progress its signal from now on, where the code it stands in is what files hold. */
+function patchSite(t: Task): void {
+  const vma = t.mm.find(getReg(t.regs, RIP) - 1)
+  if (vma !== undefined && !vma.shared && vma.prot === (PROT_READ | PROT_EXEC))
+    t.thread.patchCallSite(vma.start, vma.end)
+}
+
 export class Kernel {
   readonly platform: Platform
   readonly handlers: HandlerTable
+  /** 1 for calls whose writes to guest memory may wait until the task resumes. */
+  private readonly deferrable: Uint8Array
   readonly timers = new TimerQueue()
   readonly hostPoll: HostPoll
   /** Tasks and thread groups by id. */
@@ -43,7 +53,7 @@ export class Kernel {
   /** Set by the control server or the exit of init: run() returns it. −1 while running. */
   exitCode = -1
   tracer: Tracer | null = null
-  /** The task whose handler runs, or ran last (Linux: current): a signalfd shows each process its own signals. */
+  /** The task whose trap is answered, or was last (Linux: current): a signalfd shows each process its own signals. */
   current: Task | null = null
   /** System calls answered. */
   syscalls = 0
@@ -59,9 +69,10 @@ export class Kernel {
   /** What /proc/PID/cgroup shows. */
   cgroupPath = '/'
 
-  constructor(platform: Platform, handlers: HandlerTable) {
+  constructor(platform: Platform, handlers: HandlerTable, deferrable: Uint8Array) {
     this.platform = platform
     this.handlers = handlers
+    this.deferrable = deferrable
     this.hostPoll = new HostPoll(platform)
   }
 
@@ -100,16 +111,22 @@ export class Kernel {
     const t = thread.owner as Task | null
     if (t === null || t.state === DEAD) return
     t.state = TRAPPED
+    this.current = t
     if (thread.trap === TRAP_SYSCALL) {
       t.sysno = thread.regs[ORIG_RAX]! | 0
       t.progress = 0
       t.deadline = Number.NaN
       t.sysState = null
       t.uninterruptible = false
+      t.mayDefer = this.deferrable[t.sysno] === 1
       this.syscalls++
+      if (thread.hot) patchSite(t)
       if (this.tracer !== null) this.tracer.enter(t)
       if (t.seccomp === null || this.seccompAllows(t)) this.dispatch(t)
-    } else if (thread.trap === TRAP_FAULT) {
+      return
+    }
+    t.mayDefer = false
+    if (thread.trap === TRAP_FAULT) {
       deliverFault(t)
       this.resume(t, 0, false)
     } else if (thread.trap === TRAP_GONE) {
@@ -144,7 +161,9 @@ export class Kernel {
     if (this.tracer !== null) this.tracer.leave(t, ret)
     if (ret === BLOCK) {
       if (t.state !== TRAPPED) return
+      if (t.thread.windowPending) t.thread.windowFlush()
       t.state = BLOCKED
+      t.thread.park()
       if (t.signalPending && !t.uninterruptible) this.wake(t)
       else if (t.deadline < Number.POSITIVE_INFINITY) this.timers.add(t, t.deadline)
       return
@@ -165,8 +184,12 @@ export class Kernel {
    * Sends a trapped task back to guest code, through its pending signals. `ret` is the call's result where `inSyscall`.
    */
   resume(t: Task, ret: SysRet, inSyscall: boolean): void {
-    if (!returnToGuest(t, ret, inSyscall)) return
+    if (!returnToGuest(t, ret, inSyscall)) {
+      if (t.state !== DEAD && t.thread.windowPending) t.thread.windowFlush()
+      return
+    }
     if (this.paused) {
+      if (t.thread.windowPending) t.thread.windowFlush()
       this.held.push(t)
       return
     }

@@ -36,6 +36,9 @@ export const NEVER = Number.POSITIVE_INFINITY
 
 const STRING_CHUNK = new Uint8Array(4096)
 const STRING_TEXT = Buffer.from(STRING_CHUNK.buffer)
+const IDS = new Uint32Array(6)
+/** Longer pieces are copied once, straight to the guest. */
+const DEFER_MAX = 8192
 const WORD = new Uint8Array(8)
 const WORD_VIEW = new DataView(WORD.buffer)
 
@@ -47,7 +50,7 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   mm: MemoryManager
   fds: FdTable
   fs: FsContext
-  creds: Credentials
+  private credentials: Credentials
   /** The host thread, and its registers (shorthand). Replaced by execve. */
   thread: GuestThread
   regs: Uint32Array
@@ -107,11 +110,35 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
     this.mm = mm
     this.fds = fds
     this.fs = fs
-    this.creds = creds
+    this.credentials = creds
     this.thread = thread
     this.regs = thread.regs
     thread.owner = this
     this.iter = new UserIovIter(this)
+  }
+
+  get creds(): Credentials {
+    return this.credentials
+  }
+  set creds(creds: Credentials) {
+    this.credentials = creds
+    this.publishIds()
+  }
+
+  /** Tells the platform what getpid and its like answer; whoever changes an id, the thread or the filters calls it. */
+  publishIds(): void {
+    if (this.seccomp !== null || this.kernel.tracer !== null || this.group === null) {
+      this.thread.answer(null)
+      return
+    }
+    const { uid, gid, euid, egid } = this.credentials
+    IDS[0] = this.group.pid
+    IDS[1] = this.tid
+    IDS[2] = uid
+    IDS[3] = gid
+    IDS[4] = euid
+    IDS[5] = egid
+    this.thread.answer(IDS)
   }
 
   // ---- arguments ---------------------------------------------------------------------------------------------------
@@ -132,11 +159,26 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
     return this.regs[at]! + (this.regs[at + 1]! | 0) * TWO32
   }
 
+  /** The call in progress may put writes off until the task resumes: nobody else may expect them earlier. */
+  mayDefer = false
+  /** Whether the copy window of the thread is this call's. */
+  private get inCall(): boolean {
+    return this.state === TRAPPED && this.kernel.current === this
+  }
+
   // ---- guest memory ------------------------------------------------------------------------------------------------
   copyIn(addr: number, dst: Uint8Array, at: number, len: number): number {
+    if (this.inCall) {
+      if (this.thread.windowPending) this.thread.windowFlush()
+      if (this.thread.windowRead(addr, dst, at, len) === len) return len
+    }
     return this.mm.copyIn(addr, dst, at, len)
   }
   copyOut(addr: number, src: Uint8Array, at: number, len: number): number {
+    if (this.mayDefer && this.inCall) {
+      if (len <= DEFER_MAX && this.mm.canWrite(addr, len) && this.thread.windowWrite(addr, src, at, len)) return len
+      if (this.thread.windowPending) this.thread.windowFlush()
+    }
     // Under a memory limit the guest takes its page faults itself: one that the sentry takes for it makes the host's OOM
     // killer go on killing, because the sentry's thread goes on asking while the first victim still dies.
     if (len >= POPULATE_MIN && this.kernel.memoryLimit > 0 && this.state === TRAPPED)
@@ -145,32 +187,37 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   }
   /** All of `dst` or −EFAULT. */
   readBytes(addr: number, dst: Uint8Array, len: number = dst.length): number {
-    return this.mm.copyIn(addr, dst, 0, len) === len ? 0 : -EFAULT
+    return this.copyIn(addr, dst, 0, len) === len ? 0 : -EFAULT
   }
   /** All of `src` or −EFAULT. */
   writeBytes(addr: number, src: Uint8Array, len: number = src.length): number {
-    return this.mm.copyOut(addr, src, 0, len) === len ? 0 : -EFAULT
+    return this.copyOut(addr, src, 0, len) === len ? 0 : -EFAULT
   }
   /** A u32, or −EFAULT. */
   readU32(addr: number): number {
-    return this.mm.copyIn(addr, WORD, 0, 4) === 4 ? WORD_VIEW.getUint32(0, true) : -EFAULT
+    return this.copyIn(addr, WORD, 0, 4) === 4 ? WORD_VIEW.getUint32(0, true) : -EFAULT
   }
   /** A u64 as a double, or −EFAULT. */
   readU64(addr: number): number {
-    if (this.mm.copyIn(addr, WORD, 0, 8) !== 8) return -EFAULT
+    if (this.copyIn(addr, WORD, 0, 8) !== 8) return -EFAULT
     return WORD_VIEW.getUint32(0, true) + WORD_VIEW.getUint32(4, true) * TWO32
   }
   writeU32(addr: number, value: number): number {
     WORD_VIEW.setUint32(0, value >>> 0, true)
-    return this.mm.copyOut(addr, WORD, 0, 4) === 4 ? 0 : -EFAULT
+    return this.copyOut(addr, WORD, 0, 4) === 4 ? 0 : -EFAULT
   }
   writeU64(addr: number, value: number): number {
     WORD_VIEW.setUint32(0, value >>> 0, true)
     WORD_VIEW.setUint32(4, Math.floor(value / TWO32) >>> 0, true)
-    return this.mm.copyOut(addr, WORD, 0, 8) === 8 ? 0 : -EFAULT
+    return this.copyOut(addr, WORD, 0, 8) === 8 ? 0 : -EFAULT
   }
   /** A NUL-terminated byte string shorter than `max` bytes, or −EFAULT, or −ENAMETOOLONG. */
   readString(addr: number, max: number): string | number {
+    if (this.inCall) {
+      if (this.thread.windowPending) this.thread.windowFlush()
+      const string = this.thread.windowString(addr)
+      if (string !== null) return string.length < max ? string : -ENAMETOOLONG
+    }
     let text = ''
     let at = addr
     while (text.length < max) {

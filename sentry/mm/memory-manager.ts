@@ -35,8 +35,8 @@ import {
 import { findFree, mergeAround, splitAt, vmaAfter } from './vma-list.ts'
 
 export const PAGE = 4096
-/** vm.mmap_min_addr. */
-export const MMAP_MIN = 0x10000
+/** vm.mmap_min_addr: below it systrap keeps the entries of patched call sites (native/stub/protocol.h). */
+export const MMAP_MIN = 0x70000
 /** vm.max_map_count. */
 const MAX_MAPS = 65530
 
@@ -144,6 +144,15 @@ export class MemoryManager {
     return v !== undefined && v.start <= addr ? v : undefined
   }
 
+  /**
+   * Whether a later write of [addr, addr+len) cannot fail, as far as the list knows: private or anonymous memory that may
+   * be written. A file behind it could be shorter.
+   */
+  canWrite(addr: number, len: number): boolean {
+    const v = this.find(addr)
+    return v !== undefined && addr + len <= v.end && (v.prot & PROT_WRITE) !== 0 && v.file === null
+  }
+
   // ---- mmap --------------------------------------------------------------------------------------------------------
   /** mmap(2). `file` null for anonymous; the caller keeps its reference. Returns the address or −errno. */
   mmap(
@@ -179,6 +188,7 @@ export class MemoryManager {
     const hostFlags = (shared ? MAP_SHARED : MAP_PRIVATE) | (flags & (MAP_NORESERVE | MAP_POPULATE | MAP_STACK))
     OPS.clear()
     if (file === null) OPS.mapAnonymous(start, len, prot, hostFlags)
+    else if (this.showsAlready(start, len, file, offset, hostFlags)) OPS.protect(start, len, prot)
     else OPS.mapFile(start, len, prot, hostFlags, hostFd, offset)
     const done = this.space.apply(t.thread, OPS)
     if (done < 0) return done
@@ -195,6 +205,17 @@ export class MemoryManager {
     vma.locked = (flags & MAP_LOCKED) !== 0 || this.lockFuture
     this.insert(vma)
     return start
+  }
+
+  /**
+   * Whether [start, start+len) shows just these bytes of the file, privately and never written to: how the dynamic loader
+   * lays out a library it has mapped whole. Then a new mapping is no more than a change of protection.
+   */
+  private showsAlready(start: number, len: number, file: FileDescription, offset: number, hostFlags: number): boolean {
+    if (hostFlags !== MAP_PRIVATE) return false
+    const v = this.find(start)
+    if (v === undefined || v.file !== file || v.shared || v.accounted || start + len > v.end) return false
+    return v.offset + (start - v.start) === offset
   }
 
   /** Chooses the address of a new mapping. */
@@ -464,12 +485,23 @@ export class MemoryManager {
       return -ENOMEM
     }
     const flags = (vma.shared ? MAP_SHARED : MAP_PRIVATE) | (vma.name === '[stack]' ? MAP_NORESERVE | MAP_STACK : 0)
-    if (hostFd < 0) OPS.mapAnonymous(vma.start, vma.end - vma.start, vma.prot, flags)
-    else OPS.mapFile(vma.start, vma.end - vma.start, vma.prot, flags, hostFd, vma.offset)
+    const len = vma.end - vma.start
+    if (hostFd < 0) {
+      OPS.mapAnonymous(vma.start, len, vma.prot, flags)
+    } else if (OPS.continues(this.imageRow, vma.start, flags, hostFd, vma.offset)) {
+      // A donated descriptor costs more than a change of protection: one mapping for segments that continue each other.
+      OPS.extend(this.imageRow, len)
+      OPS.protect(vma.start, len, vma.prot)
+    } else {
+      this.imageRow = OPS.count
+      OPS.mapFile(vma.start, len, vma.prot, flags, hostFd, vma.offset)
+    }
     this.forget(vma.start, vma.end)
     this.insert(vma)
     return 0
   }
+  /** The batch's row of the last file mapping; −1 = none. */
+  private imageRow = -1
   loadImage(thread: GuestThread): number {
     return this.space.apply(thread, OPS)
   }

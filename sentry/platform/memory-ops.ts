@@ -47,6 +47,19 @@ export class MemoryOps {
   mapFile(addr: number, len: number, prot: number, flags: number, hostFd: number, offset: number): void {
     this.push(SYS_MMAP, addr, len, prot, flags | MAP_FIXED, 0, offset, hostFd)
   }
+  /** Whether the file mapping of row `index` goes on at `addr` with these bytes of the file. */
+  continues(index: number, addr: number, flags: number, hostFd: number, offset: number): boolean {
+    const rows = this.rows
+    const at = index * ROW
+    if (index < 0 || rows[at] !== SYS_MMAP || rows[at + 7] !== hostFd || rows[at + 4] !== (flags | MAP_FIXED))
+      return false
+    const len = rows[at + 2]!
+    return rows[at + 1]! + len === addr && rows[at + 6]! + len === offset
+  }
+  /** Makes the mapping of row `index` longer. */
+  extend(index: number, len: number): void {
+    this.rows[index * ROW + 2]! += len
+  }
   unmap(addr: number, len: number): void {
     this.push(SYS_MUNMAP, addr, len, 0, 0, 0, 0, -1)
   }

@@ -44,6 +44,32 @@ export interface GuestThread {
   /** FPU, SSE, AVX state in XSAVE layout (ptrace NT_X86_XSTATE). Returns the size, or −errno. Preconditions: stopped. */
   readFpu(out: Uint8Array): number
   writeFpu(state: Uint8Array, len: number): number
+  /** Stopped for long: it need not wait busily. */
+  park(): void
+  /** The call in progress came from a place that costs a signal each time; {@link patchCallSite} may spare it. */
+  readonly hot: boolean
+  /**
+   * Rewrites the call's site, which lies within [start, end) of a private mapping that may be read and executed, so that it
+   * traps faster. Best effort; what the guest computes stays the same. Preconditions: stopped in a call.
+   */
+  patchCallSite(start: number, end: number): void
+  /**
+   * The copy window (DESIGN §6): bytes that the call's arguments point at, taken when it trapped. Returns `len`, or −1
+   * where the window does not have them all. Preconditions: stopped in a call.
+   */
+  windowRead(addr: number, dst: Uint8Array, at: number, len: number): number
+  /** The NUL-terminated string at `addr`, or null where the window does not have it. */
+  windowString(addr: number): string | null
+  /**
+   * Bytes to be written when the thread resumes; false: no room. The caller has made sure that guest memory is there; if it
+   * is not after all, the call ends with EFAULT. Order with other writes: {@link windowFlush}.
+   */
+  windowWrite(addr: number, src: Uint8Array, at: number, len: number): boolean
+  /** Writes what windowWrite() has put off at once. */
+  windowFlush(): void
+  readonly windowPending: boolean
+  /** What getpid, gettid, getuid, getgid, geteuid and getegid answer without a trap; null: they trap. */
+  answer(ids: Uint32Array | null): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */
@@ -84,5 +110,22 @@ export interface Platform {
   readonly taskSize: number
   readonly vdso: { start: number; size: number }
   readonly vvar: { start: number; size: number }
+  /** What happens to a call before it traps, by number: {@link CallPolicy}. A platform without windows ignores it. */
+  setCallPolicy(nr: number, policy: CallPolicy): void
   shutdown(): void
+}
+
+/** What the stub may do with a call before the sentry sees it. */
+export interface CallPolicy {
+  /** It runs natively, or changes more than the result: never through a patched site. */
+  direct: boolean
+  /** Index of an argument that is a path, a second one, −1 for none. */
+  path: number
+  path2: number
+  /** Index of an argument that points to as many bytes as the next one says, −1 for none. */
+  bytes: number
+  /** Index of an argument that points to 16 bytes (struct timespec), −1 for none. */
+  sixteen: number
+  /** Place in the ids of {@link GuestThread.answer}, −1 for none. */
+  answer: number
 }

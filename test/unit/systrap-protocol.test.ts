@@ -5,14 +5,30 @@ import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { THREAD_BYTES, THREAD_ROWS } from '../../native/systrap.ts'
 import * as stub from '../../sentry/platform/stub.ts'
+import * as callSite from '../../sentry/platform/systrap/amd64/call-site.ts'
+import * as patchTable from '../../sentry/platform/systrap/patch-table.ts'
 import * as systrap from '../../sentry/platform/systrap/systrap-platform.ts'
+import * as slotWindow from '../../sentry/platform/systrap/window.ts'
 
 const NAMES = [
   ...['ARENA_BASE', 'SLOT_SIZE', 'ARENA_SLOTS', 'CONTROL_ADDR', 'STUB_RESTORER', 'STUB_HANDLER', 'STUB_ENTER'],
-  ...['INTERRUPT_SIGNAL', 'SIGNAL_STACK_OFFSET', 'STUB_TEXT', 'STUB_TEXT_SIZE', 'STUB_OPS'],
+  ...['INTERRUPT_SIGNAL', 'SIGNAL_STACK_OFFSET', 'SIGNAL_STACK_SIZE', 'STUB_TEXT', 'STUB_TEXT_SIZE', 'STUB_OPS'],
+  ...[
+    'STUB_SITE',
+    'OP_STORE',
+    'PATCH_BASE',
+    'PATCH_SIZE',
+    'PATCH_ENTRY_SIZE',
+    'PATCH_RETURN',
+    'PATCH_GS_LOAD',
+    'PATCH_CALL',
+  ],
+  ...['WINDOW_IN_OFFSET', 'WINDOW_IN_SIZE', 'WINDOW_OUT_OFFSET', 'WINDOW_OUT_SIZE', 'MAX_WINDOW_OUT'],
 ]
-const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code']
-const SLOT_FIELDS = 'state command trap signo code trapno error_code op_count fault_addr context stack result args regs'
+const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot']
+const SLOT_FIELDS =
+  'state command trap signo code trapno error_code op_count fault_addr context stack result self entry interrupted ' +
+  'out_count in_len in_addr args answered answers regs out'
 
 const values = new Map<string, number>()
 
@@ -20,7 +36,7 @@ beforeAll(() => {
   const dir = join(process.cwd(), '.cache/unit')
   mkdirSync(dir, { recursive: true })
   const print = (name: string, value: string) => `printf("${name} %lu\\n", (unsigned long)(${value}));`
-  const source = `#include "host/systrap.c"
+  const source = `#include "host/systrap.h"
 #include <stddef.h>
 #include <stdio.h>
 int main(void) {
@@ -44,7 +60,7 @@ int main(void) {
 })
 
 test('addresses and sizes are the same in C and TypeScript', () => {
-  const mirrored: Record<string, unknown> = { ...stub, ...systrap }
+  const mirrored: Record<string, unknown> = { ...stub, ...systrap, ...callSite, ...patchTable, ...slotWindow }
   for (const name of NAMES) expect([name, mirrored[name]]).toEqual([name, values.get(name)])
   expect(stub.STUB_BASE).toBe(values.get('ARENA_BASE'))
 })
@@ -52,7 +68,7 @@ test('addresses and sizes are the same in C and TypeScript', () => {
 test('the thread table has the layout that TypeScript reads', () => {
   expect(values.get('thread')).toBe(THREAD_BYTES)
   expect(values.get('THREADS')).toBe(THREAD_ROWS)
-  expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244])
+  expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244, 272, 276])
 })
 
 test('the comments of struct stub_slot tell its offsets', () => {

@@ -151,7 +151,7 @@ vm/lowmem_reserve_ratio 644 256\t256\t32\t0\t0
 vm/max_map_count 644 65530
 vm/memfd_noexec 644 0
 vm/min_free_kbytes 644 67584
-vm/mmap_min_addr 644 65536
+vm/mmap_min_addr 644 458752
 vm/mmap_rnd_bits 600 28
 vm/mmap_rnd_compat_bits 600 8
 vm/nr_hugepages 644 0

@@ -125,6 +125,23 @@ class PtraceThread implements GuestThread {
   resume(): void {
     ptResume(this.slot)
   }
+  /** Every call stops the thread, whatever its site: no windows, no patches, no answers. */
+  readonly hot = false
+  readonly windowPending = false
+  park(): void {}
+  patchCallSite(): void {}
+  windowRead(): number {
+    return -1
+  }
+  windowString(): string | null {
+    return null
+  }
+  windowWrite(): boolean {
+    return false
+  }
+  windowFlush(): void {}
+  answer(): void {}
+
   interrupt(): void {
     ptInterrupt(this.slot)
   }
@@ -282,6 +299,8 @@ export class PtracePlatform implements Platform {
   watchHostFd(op: number, fd: number, events: number, data: number): number {
     return ptWatch(op, fd, events, data)
   }
+
+  setCallPolicy(): void {}
 
   shutdown(): void {
     this.zygote.space.kill()

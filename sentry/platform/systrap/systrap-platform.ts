@@ -22,10 +22,13 @@ import {
   stInterrupt,
   stMapSlot,
   stNewArena,
+  stPark,
   stResume,
+  stSetCall,
   stSetFpu,
   stSetIds,
   stSetListener,
+  stSlot,
   stTable,
   stThread,
   stThreadGone,
@@ -44,11 +47,20 @@ import {
   SYS_rt_sigaction,
   SYS_sigaltstack,
 } from '../../abi/syscall-numbers.ts'
-import { REGS_WORDS } from '../amd64/registers.ts'
+import { getReg, REGS_WORDS, RIP, setReg } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
-import type { AddressSpace, GuestThread, Platform } from '../platform.ts'
+import {
+  type AddressSpace,
+  type CallPolicy,
+  type GuestThread,
+  type Platform,
+  TRAP_FAULT,
+  TRAP_INTERRUPT,
+} from '../platform.ts'
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
 import { emptyAddressSpace, installFilter, startZygote, writeScratch } from '../zygote.ts'
+import { codeAround, PatchTable } from './patch-table.ts'
+import { SlotWindow } from './window.ts'
 
 /* native/stub/protocol.h; test/unit/systrap-protocol.test.ts checks them. */
 export const ARENA_BASE = 0x7fff80000000
@@ -59,7 +71,16 @@ export const STUB_RESTORER = 0x7ffff0000060
 export const STUB_HANDLER = 0x7ffff0000070
 export const STUB_ENTER = 0x7ffff0000080
 export const INTERRUPT_SIGNAL = 23
-export const SIGNAL_STACK_OFFSET = 0x2000
+export const SIGNAL_STACK_OFFSET = 0x3000
+export const SIGNAL_STACK_SIZE = 0x5000
+/* CALL_* */
+const COPY_STRING = 1
+const COPY_BYTES = 2
+const COPY_SIXTEEN = 3
+const COPY_ARG_SHIFT = 2
+const STRING_ARG_SHIFT = 5
+const ANSWER_SHIFT = 8
+const DIRECT = 0x8000
 
 /* struct thread of native/host/systrap.c, in u32 words. */
 const TRAP = 54
@@ -69,6 +90,8 @@ const TID = 57
 const FAULT_ADDR = 58
 const TRAPNO = 60
 const ERROR_CODE = 61
+const DEAD = 67
+const HOT = 69
 
 const TWO32 = 0x1_0000_0000
 const MAX_EVENTS = 64
@@ -77,8 +100,13 @@ const FUTEX_WAKE = 1
 const SPIN_US = 50
 /** SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV SIGSYS and the interrupt. */
 const TRAP_SIGNALS = [4, 5, 7, 8, 11, 31, INTERRUPT_SIGNAL]
-/** SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER */
-const TRAP_SIGNAL_FLAGS = 0x1c000004
+/** SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER | SA_NODEFER */
+const TRAP_SIGNAL_FLAGS = 0x5c000004
+/** In a handler: everything but SIGBUS and SIGSEGV, which the stub's own copying may raise. */
+const TRAP_SIGNAL_MASK = 0xffffffff & ~(1 << (7 - 1)) & ~(1 << (11 - 1))
+const SIGILL = 4
+/** So long without a trap or event, and the sentry makes an address space in advance. */
+const SPARE_IDLE_NS = 50_000
 /** Local slots whose threads may still be on their way out, looked at per allocation. */
 const MAX_PROBES = 4
 
@@ -88,6 +116,7 @@ class SystrapThread implements GuestThread {
   readonly row: number
   readonly local: number
   private readonly words: Uint32Array
+  private readonly window: SlotWindow
   owner: object | null = null
 
   constructor(table: ArrayBuffer, row: number, space: SystrapSpace, local: number) {
@@ -96,6 +125,7 @@ class SystrapThread implements GuestThread {
     this.row = row
     this.local = local
     this.space = space
+    this.window = new SlotWindow(stSlot(row))
     space.threads.push(this)
   }
 
@@ -130,8 +160,42 @@ class SystrapThread implements GuestThread {
     return this.words[ERROR_CODE]!
   }
 
+  /** The host process is gone. */
+  get dead(): boolean {
+    return this.words[DEAD] !== 0
+  }
+  get hot(): boolean {
+    return this.words[HOT] !== 0
+  }
+  patchCallSite(start: number, end: number): void {
+    this.space.patchCallSite(this, start, end)
+  }
+  windowRead(addr: number, dst: Uint8Array, at: number, len: number): number {
+    return this.window.read(addr, dst, at, len)
+  }
+  windowString(addr: number): string | null {
+    return this.window.string(addr)
+  }
+  windowWrite(addr: number, src: Uint8Array, at: number, len: number): boolean {
+    return this.window.write(addr, src, at, len)
+  }
+  get windowPending(): boolean {
+    return this.window.pending
+  }
+  windowFlush(): void {
+    const { space } = this
+    this.window.flush((addr, src, at, len) => space.write(addr, src, at, len))
+  }
+  answer(ids: Uint32Array | null): void {
+    this.window.answer(ids)
+  }
+
   resume(): void {
+    this.window.reset()
     stResume(this.row)
+  }
+  park(): void {
+    stPark(this.row)
   }
   interrupt(): void {
     stInterrupt(this.row)
@@ -167,6 +231,9 @@ const FUTEX_WAKE_OP = 5
 const FUTEX_OP_OR_SHIFT = 0xa0000000
 const SLOT_UNUSED = 0x800
 
+const SYSCALL_SIZE = 2
+const CODE_BYTES = new Uint8Array(1024)
+
 class SystrapSpace implements AddressSpace {
   hostPid = 0
   readonly threads: SystrapThread[] = []
@@ -175,6 +242,7 @@ class SystrapSpace implements AddressSpace {
   readonly leaving: { local: number; tid: number }[] = []
   private nextLocal: number
   private dead = false
+  private patches: PatchTable | null = null
 
   constructor(arenaFd: number, firstLocal: number) {
     this.arenaFd = arenaFd
@@ -196,6 +264,35 @@ class SystrapSpace implements AddressSpace {
   }
   putBack(local: number): void {
     this.leaving.push({ local, tid: 0x7fffffff })
+  }
+
+  /** See GuestThread.patchCallSite(). */
+  patchCallSite(thread: SystrapThread, low: number, high: number): void {
+    const site = getReg(thread.regs, RIP) - SYSCALL_SIZE
+    if (site < low || site + SYSCALL_SIZE > high) return
+    if (this.patches === null) this.patches = new PatchTable()
+    if (!this.patches.worthTrying(site)) return
+    if (this.patches.shared) this.patches = new PatchTable(this.patches)
+    const { start, end } = codeAround(site, low, high)
+    const got = this.read(start, CODE_BYTES, 0, end - start)
+    const alone = this.threads.length === 1
+    this.patches.patch(thread.row, site, CODE_BYTES.subarray(0, got), start, alone, (nr) => platform!.isDirect(nr))
+  }
+  /** Patched sites of the parent's pages, which are the child's too. */
+  inheritPatches(parent: SystrapSpace): void {
+    if (parent.patches !== null) parent.patches.shared = true
+    this.patches = parent.patches
+  }
+  /** Sends a thread on that stumbled over a patched site; false: the fault is the guest's. */
+  mend(thread: SystrapThread): boolean {
+    if (this.patches === null) return false
+    const rip = this.patches.mend(
+      getReg(thread.regs, RIP),
+      (addr, dst) => this.read(addr, dst, 0, dst.length) === dst.length,
+    )
+    if (rip < 0) return false
+    setReg(thread.regs, RIP, rip)
+    return true
   }
 
   read(addr: number, dst: Uint8Array, at: number, len: number): number {
@@ -309,11 +406,11 @@ export class SystrapPlatform implements Platform {
     u64(0, STUB_HANDLER)
     u64(8, TRAP_SIGNAL_FLAGS)
     u64(16, STUB_RESTORER)
-    scratch.setUint32(24, 0xffffffff, true)
+    scratch.setUint32(24, TRAP_SIGNAL_MASK >>> 0, true)
     scratch.setUint32(28, 0xffffffff, true)
     u64(32, ARENA_BASE + SIGNAL_STACK_OFFSET)
     u64(40, 0)
-    u64(48, SLOT_SIZE - SIGNAL_STACK_OFFSET)
+    u64(48, SIGNAL_STACK_SIZE)
     writeScratch(pid, new Uint8Array(scratch.buffer))
     for (const signal of TRAP_SIGNALS) call(SYS_rt_sigaction, signal, STUB_OPS, 0, 8)
     call(SYS_sigaltstack, STUB_OPS + 32, 0)
@@ -356,6 +453,7 @@ export class SystrapPlatform implements Platform {
       return this.giveUp(row, ret)
     }
     const space = new SystrapSpace(arena, parent.local)
+    space.inheritPatches(parent.space)
     const thread = this.adopt(row, space, parent.local)
     space.hostPid = thread.hostTid
     return thread
@@ -375,14 +473,39 @@ export class SystrapPlatform implements Platform {
     return this.adopt(row, space, local)
   }
 
+  /** The next exec's address space, made while guests leave the sentry time for it. */
+  private spare: SystrapThread | null = null
+  private wantSpare = false
+
   newAddressSpace(): GuestThread | number {
+    const { spare } = this
+    this.spare = null
+    this.wantSpare = true
+    if (spare !== null && !spare.dead) return spare
+    spare?.space.kill()
     return this.fork(this.zygote)
   }
 
+  private makeSpare(): void {
+    this.wantSpare = false
+    const thread = this.fork(this.zygote)
+    if (typeof thread !== 'number') this.spare = thread as SystrapThread
+  }
+
   wait(timeoutNs: number): GuestThread | null {
+    if (!this.wantSpare || (timeoutNs >= 0 && timeoutNs < SPARE_IDLE_NS)) return this.waitFor(timeoutNs)
+    const thread = this.waitFor(SPARE_IDLE_NS)
+    if (thread === null && this.hostEventCount === 0) this.makeSpare()
+    return thread
+  }
+
+  private waitFor(timeoutNs: number): GuestThread | null {
     const row = stWait(Math.min(timeoutNs, 2 ** 52), this.events, MAX_EVENTS, this.eventCount)
     this.hostEventCount = this.eventCount[0]!
-    return row < 0 ? null : (this.threads[row] ?? null)
+    const thread = row < 0 ? null : (this.threads[row] ?? null)
+    if (thread !== null && thread.trap === TRAP_FAULT && thread.signo === SIGILL && thread.space.mend(thread))
+      thread.trap = TRAP_INTERRUPT
+    return thread
   }
   hostEventData(index: number): number {
     return this.events[3 * index + 1]!
@@ -394,7 +517,27 @@ export class SystrapPlatform implements Platform {
     return ptWatch(op, fd, events, data)
   }
 
+  private readonly direct = new Set<number>()
+  isDirect(nr: number): boolean {
+    return this.direct.has(nr)
+  }
+  setCallPolicy(nr: number, policy: CallPolicy): void {
+    let how = 0
+    const first = (kind: number, arg: number): number => kind | (arg << COPY_ARG_SHIFT)
+    if (policy.path >= 0) how |= first(COPY_STRING, policy.path)
+    else if (policy.bytes >= 0) how |= first(COPY_BYTES, policy.bytes)
+    else if (policy.sixteen >= 0) how |= first(COPY_SIXTEEN, policy.sixteen)
+    if (policy.path2 >= 0) how |= (policy.path2 + 1) << STRING_ARG_SHIFT
+    if (policy.answer >= 0) how |= (policy.answer + 1) << ANSWER_SHIFT
+    if (policy.direct) {
+      how |= DIRECT
+      this.direct.add(nr)
+    }
+    stSetCall(nr, how)
+  }
+
   shutdown(): void {
+    this.spare?.space.kill()
     this.zygote.space.kill()
   }
 }

@@ -1,0 +1,80 @@
+/*
+ * What the parts of the systrap driver share: the table of guest threads, and how one is commanded.
+ *
+ * systrap.c: set-up, commands, the wait. systrap-orders.c: operations, clones and file mappings in a stopped thread.
+ * systrap-frame.c: the FPU state in the signal frame. One thread only: the sentry's.
+ */
+#ifndef TSSANDBOX_HOST_SYSTRAP_H
+#define TSSANDBOX_HOST_SYSTRAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stub/protocol.h"
+
+#define THREADS 16384
+#define RAX_INDEX 10
+#define ORIG_RAX_INDEX 15
+#define RIP_INDEX 16
+
+/*
+ * Populated: a thread that traps when its memory cgroup is full must still find its signal stack, or the kernel kills it
+ * with a SIGSEGV that is nobody's fault.
+ */
+#define SLOT_MAP_FLAGS (MAP_SHARED | MAP_FIXED | MAP_POPULATE)
+
+/* Mirrored by sentry/platform/systrap/systrap-platform.ts. */
+struct thread {
+	uint64_t regs[REGS];	/* 0: private copy, valid while stopped */
+	uint32_t trap;		/* 216 */
+	int32_t signo;		/* 220 */
+	int32_t code;		/* 224 */
+	int32_t tid;		/* 228 */
+	uint64_t fault_addr;	/* 232 */
+	uint32_t trapno;	/* 240 */
+	uint32_t error_code;	/* 244 */
+	int32_t pid;		/* 248: host process; 0 = free */
+	uint32_t running;	/* 252: index in `running` + 1 */
+	uint64_t guest_slot;	/* 256: address of the slot in its process */
+	uint32_t zombie;	/* 264: its end is no news */
+	uint32_t dead;		/* 268: the process is gone */
+	uint32_t framed;	/* 272: it waits in the signal handler; 0: behind a patched site, without a signal frame */
+	uint32_t hot;		/* 276: the call's site has trapped by signal often enough to be patched */
+};
+
+extern struct thread *threads;
+extern uint8_t *slots;
+extern struct stub_control *control;
+extern int listener, sigfd, wake_pipe[2];
+/* No row from here on was ever used. */
+extern int high;
+/* How long the sentry spins before it sleeps, in cycles. */
+extern uint64_t spin_max, cycles_per_us;
+
+static inline struct stub_slot *slot_of(int i)
+{
+	return (struct stub_slot *)(slots + (size_t)i * SLOT_SIZE);
+}
+
+static inline int is_stopped(int i)
+{
+	uint32_t state = __atomic_load_n(&slot_of(i)->state, __ATOMIC_ACQUIRE);
+
+	return state == STATE_TRAP || state == STATE_ASLEEP;
+}
+
+/* Gives a stopped thread its next command. */
+void command(int i, uint32_t what);
+/* Collects ended children and what woke the sentry. */
+void drain_sigfd(void);
+void drain_wake_fd(void);
+
+struct order;
+/* Answers one notification of the filter: only what `order` (NULL: nothing) expects is let through. */
+void take_notification(struct order *order);
+/* Waits until row i is stopped again. `order` NULL: no notification is due. 0, or -ESRCH when it ended. */
+int await(int i, struct order *order);
+/* Makes sure that a stopped thread has a signal frame, which holds its FPU state. 0 or -ESRCH. */
+int need_frame(int i);
+
+#endif
