@@ -51,7 +51,7 @@ export function machineArguments(shape: VmShape, memory: string, fds: { agent: n
   const args = [
     ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
     ...['-sandbox', SANDBOX],
-    ...['-global', 'virtio-mmio.force-legacy=false', '-global', 'migration.x-ignore-shared=on'],
+    ...['-global', 'virtio-mmio.force-legacy=false'],
     ...['-object', `${memory},id=mem,size=${shape.memory}M`],
     ...['-M', `microvm,memory-backend=mem${image.acpi ? '' : ',acpi=off'}`],
     ...['-accel', accel, '-cpu', accel === 'kvm' ? 'host' : 'max'],
@@ -72,6 +72,11 @@ export function machineArguments(shape: VmShape, memory: string, fds: { agent: n
   args.push('-device', `virtio-net-device,netdev=n0,${plain.map((f) => `${f}=off`).join(',')}`)
   return args
 }
+
+/** Memory stays in its file: neither saved nor restored. */
+const IGNORE_SHARED = { capabilities: [{ capability: 'x-ignore-shared', state: true }] }
+
+const qmpArguments = (fd: number) => ['-chardev', `socket,id=qmp,fd=${fd}`, '-mon', 'chardev=qmp,mode=control']
 
 export class Qemu implements Vmm {
   private readonly path = findQemu()
@@ -96,10 +101,18 @@ export class Qemu implements Vmm {
     const fds = new ChildFds()
     const state = openSync(template.state, 'r')
     const memory = `memory-backend-file,mem-path=${template.memory},share=off`
-    const args = [...this.machine(shape, memory, to, fds), '-incoming', `fd:${fds.add(state)}`]
+    const [control, controlThere] = socketPair()
+    const args = [...this.machine(shape, memory, to, fds), '-incoming', 'defer', ...qmpArguments(fds.add(controlThere))]
+    // In one go: QEMU takes them when it has set the machine up, and runs it when it is restored.
+    new QmpClient(control).send(
+      ['qmp_capabilities', {}],
+      ['migrate-set-capabilities', IGNORE_SHARED],
+      ['migrate-incoming', { uri: `fd:${fds.add(state)}` }],
+    )
     const env = [`LD_PRELOAD=${join(this.dist, 'private-memory.so')}`, `TSSANDBOX_TEMPLATE=${template.memory}`]
     const vm = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
     closeSync(state)
+    close(controlThere)
     return vm
   }
 
@@ -144,7 +157,7 @@ export class Qemu implements Vmm {
     const state = openSync(stateFile, 'w')
     const memory = `memory-backend-file,mem-path=${memoryFile},share=on`
     const args = this.machine(shape, memory, { agent: agentThere, ninep: [], tap: -1, console: consoleThere }, fds)
-    args.push('-chardev', `socket,id=qmp,fd=${fds.add(controlThere)}`, '-mon', 'chardev=qmp,mode=control')
+    args.push(...qmpArguments(fds.add(controlThere)))
     const stateNumber = fds.add(state)
     // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.
     const child = spawn(this.path, args, { stdio: ['ignore', 'ignore', 2, ...fds.list] })
@@ -155,6 +168,7 @@ export class Qemu implements Vmm {
       ready(agent)
       const qmp = new QmpClient(control)
       qmp.run('qmp_capabilities')
+      qmp.run('migrate-set-capabilities', IGNORE_SHARED)
       qmp.run('stop')
       qmp.run('migrate', { uri: `fd:${stateNumber}` })
       qmp.waitFor(() => {

@@ -28,10 +28,19 @@ export class QmpClient {
     }
   }
 
+  /** Commands whose answers nobody waits for. */
+  send(...commands: [name: string, args: object][]): void {
+    for (const [execute, args] of commands) this.write(execute, args)
+  }
+
+  private write(execute: string, args: object): void {
+    const order = Buffer.from(`${JSON.stringify({ execute, arguments: args })}\n`)
+    if (!writeAll(this.fd, order, PATIENCE_MS)) throw new Error('QEMU has ended')
+  }
+
   /** The command's answer; events and the greeting are passed over. */
   run(command: string, args: object = {}): unknown {
-    const order = Buffer.from(`${JSON.stringify({ execute: command, arguments: args })}\n`)
-    if (!writeAll(this.fd, order, PATIENCE_MS)) throw new Error('QEMU has ended')
+    this.write(command, args)
     for (;;) {
       const answer = this.line()
       if (answer.error) throw new Error(`QEMU: ${command}: ${(answer.error as { desc: string }).desc}`)

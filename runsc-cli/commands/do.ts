@@ -78,6 +78,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     sysctl: [],
     stubOomScoreAdj: ownOomScoreAdj(),
     platform: options.platform ?? globals.platform,
+    microvm: globals.microvm,
     autoStart: true,
     strace: options.strace ?? globals.strace,
     debugLog: options.debugLog ? resolve(options.debugLog) : globals.debugLog,
