@@ -25,7 +25,7 @@ import { type VmConnections, type VmShape } from './vmm.ts'
 
 const INTERNAL_FAILURE = 128
 const HELLO_MS = 60_000
-const WAKE_MS = 30_000
+const WAKE_MS = 15_000
 const MIB = 1 << 20
 /** Without a limit. Pages that the guest does not touch cost nothing. */
 const DEFAULT_MEMORY = 1024
@@ -70,11 +70,12 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   const ninep = fds.ninep ?? []
   const [agentFd, agentThere] = socketPair()
   const [consoleFd, consoleThere] = socketPair()
-  const to: VmConnections = { agent: agentThere, ninep, tap: -1, console: consoleThere }
+  const [, noCable] = socketPair()
+  const to: VmConnections = { agent: agentThere, ninep, tap: -1, noCable, console: consoleThere }
   const confinement = { id: sandboxId(), cgroups: [] }
   const saved = boot.microvm!.template ? template(store, vmm, shape, greet) : null
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
-  for (const fd of [agentThere, consoleThere, ...ninep]) close(fd)
+  for (const fd of [agentThere, consoleThere, noCable, ...ninep]) close(fd)
 
   const container = new VmContainer(boot, 1, loop)
   const console = new ConsoleLog(consoleFd, loop)

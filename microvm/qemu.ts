@@ -46,7 +46,7 @@ class ChildFds {
 }
 
 /** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
-export function machineArguments(shape: VmShape, memory: string, fds: { agent: number; console: number; ninep: number[]; tap: number }): string[] {
+export function machineArguments(shape: VmShape, memory: string, fds: { agent: number; console: number; ninep: number[]; tap: number; noCable: number }): string[] {
   const { accel, image } = shape
   const args = [
     ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
@@ -68,7 +68,7 @@ export function machineArguments(shape: VmShape, memory: string, fds: { agent: n
   }
   // No offloads: the tap has them or not by its host, and a template must fit both.
   const plain = ['csum', 'gso', 'guest_csum', 'guest_tso4', 'guest_tso6', 'guest_ecn', 'guest_ufo', 'host_tso4', 'host_tso6', 'host_ecn', 'host_ufo']
-  args.push('-netdev', fds.tap < 0 ? 'hubport,id=n0,hubid=0' : `tap,id=n0,fd=${fds.tap},vhost=off`)
+  args.push('-netdev', fds.tap < 0 ? `stream,id=n0,server=off,addr.type=fd,addr.str=${fds.noCable}` : `tap,id=n0,fd=${fds.tap},vhost=off`)
   args.push('-device', `virtio-net-device,netdev=n0,${plain.map((f) => `${f}=off`).join(',')}`)
   return args
 }
@@ -122,6 +122,7 @@ export class Qemu implements Vmm {
       console: fds.add(to.console),
       ninep: to.ninep.map((fd) => (fd < 0 ? -1 : fds.add(fd))),
       tap: to.tap < 0 ? -1 : fds.add(to.tap),
+      noCable: to.tap < 0 ? fds.add(to.noCable) : -1,
     })
   }
 
@@ -150,27 +151,27 @@ export class Qemu implements Vmm {
     const [agent, agentThere] = socketPair()
     const [control, controlThere] = socketPair()
     const [console, consoleThere] = socketPair()
+    const [cable, noCable] = socketPair()
     const fds = new ChildFds()
     const memoryFile = join(dir, 'memory')
     const stateFile = join(dir, 'state')
     writeFileSync(stateFile, '')
     const state = openSync(stateFile, 'w')
     const memory = `memory-backend-file,mem-path=${memoryFile},share=on`
-    const args = this.machine(shape, memory, { agent: agentThere, ninep: [], tap: -1, console: consoleThere }, fds)
+    const args = this.machine(shape, memory, { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere }, fds)
     args.push(...qmpArguments(fds.add(controlThere)))
-    const stateNumber = fds.add(state)
     // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.
     const child = spawn(this.path, args, { stdio: ['ignore', 'ignore', 2, ...fds.list] })
     child.on('error', () => {})
-    for (const fd of [agentThere, controlThere, consoleThere]) close(fd)
-    closeSync(state)
+    for (const fd of [agentThere, controlThere, consoleThere, noCable]) close(fd)
     try {
       ready(agent)
       const qmp = new QmpClient(control)
       qmp.run('qmp_capabilities')
       qmp.run('migrate-set-capabilities', IGNORE_SHARED)
-      qmp.run('stop')
-      qmp.run('migrate', { uri: `fd:${stateNumber}` })
+      // Not stopped before: the run state is saved, too, and it is to run when it is restored. Saving ends with a stop.
+      qmp.giveFd('state', state)
+      qmp.run('migrate', { uri: 'fd:state' })
       qmp.waitFor(() => {
         const { status } = qmp.run('query-migrate') as { status?: string }
         if (status === 'failed') throw new Error('QEMU could not save the virtual machine')
@@ -178,7 +179,8 @@ export class Qemu implements Vmm {
       })
     } finally {
       child.kill('SIGKILL')
-      for (const fd of [agent, control, console]) close(fd)
+      closeSync(state)
+      for (const fd of [agent, control, console, cable]) close(fd)
     }
   }
 }

@@ -1,4 +1,5 @@
 /** QEMU's control protocol (docs/interop/qmp-spec.txt), as much as saving a template needs. Synchronous. */
+import { sendWithFds } from '../native/unix-socket.ts'
 import { readWithin, writeAll } from './sockets.ts'
 
 const PATIENCE_MS = 60_000
@@ -33,6 +34,13 @@ export class QmpClient {
     for (const [execute, args] of commands) this.write(execute, args)
   }
 
+  /** Hands a descriptor over under a name. */
+  giveFd(name: string, fd: number): void {
+    const order = Buffer.from(`${JSON.stringify({ execute: 'getfd', arguments: { fdname: name } })}\n`)
+    if (sendWithFds(this.fd, order, order.length, [fd], 0) < 0) throw new Error('QEMU has ended')
+    this.answer('getfd')
+  }
+
   private write(execute: string, args: object): void {
     const order = Buffer.from(`${JSON.stringify({ execute, arguments: args })}\n`)
     if (!writeAll(this.fd, order, PATIENCE_MS)) throw new Error('QEMU has ended')
@@ -41,6 +49,10 @@ export class QmpClient {
   /** The command's answer; events and the greeting are passed over. */
   run(command: string, args: object = {}): unknown {
     this.write(command, args)
+    return this.answer(command)
+  }
+
+  private answer(command: string): unknown {
     for (;;) {
       const answer = this.line()
       if (answer.error) throw new Error(`QEMU: ${command}: ${(answer.error as { desc: string }).desc}`)

@@ -23,8 +23,9 @@ export interface VmConnections {
   agent: number
   /** By port; what is not there is connected to nothing. */
   ninep: number[]
-  /** An open tap device; −1: the interface has no cable. */
+  /** An open tap device; −1: the interface has no cable, and its frames go to `noCable`, a socket that nobody reads. */
   tap: number
+  noCable: number
   /** Takes what the guest kernel writes to its console. */
   console: number
 }
