@@ -16,12 +16,13 @@ import { chooseAccel } from './accel.ts'
 import { ConsoleLog } from './console-log.ts'
 import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
 import { MSG } from './messages.ts'
+import { joinInterface, NO_NETWORK, openTap } from './network.ts'
 import { Qemu } from './qemu.ts'
 import { VmContainer } from './sandbox.ts'
 import { socketPair } from './sockets.ts'
 import { Store } from './store.ts'
 import { template } from './template.ts'
-import { type VmConnections, type VmShape } from './vmm.ts'
+import type { VmConnections, VmShape } from './vmm.ts'
 
 const INTERNAL_FAILURE = 128
 const HELLO_MS = 60_000
@@ -71,11 +72,14 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   const [agentFd, agentThere] = socketPair()
   const [consoleFd, consoleThere] = socketPair()
   const [, noCable] = socketPair()
-  const to: VmConnections = { agent: agentThere, ninep, tap: -1, noCable, console: consoleThere }
+  const networked = boot.network === 'host'
+  const tap = networked ? openTap() : -1
+  if (networked && tap < 0) throw new Error(`cannot make a tap device: errno ${-tap}`)
+  const to: VmConnections = { agent: agentThere, ninep, tap, noCable, console: consoleThere }
   const confinement = { id: sandboxId(), cgroups: [] }
   const saved = boot.microvm!.template ? template(store, vmm, shape, greet) : null
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
-  for (const fd of [agentThere, consoleThere, noCable, ...ninep]) close(fd)
+  for (const fd of [agentThere, consoleThere, noCable, ...ninep, tap]) if (fd >= 0) close(fd)
 
   const container = new VmContainer(boot, 1, loop)
   const console = new ConsoleLog(consoleFd, loop)
@@ -112,6 +116,13 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   if (woken.errno) throw new Error(`the virtual machine does not wake up: ${woken.text}${console.tail()}`)
   const error = container.create((mount) => mount)
   if (error) throw new Error(error + (container.failure ? console.tail() : ''))
+  container.beforeStart = () => {
+    // By now the hooks have been here.
+    const network = networked ? joinInterface() : NO_NETWORK
+    if (typeof network === 'string') return network
+    const { errno, text } = agent.request(WAKE_MS, MSG.NETWORK, ...network)
+    return errno ? `the network inside: ${text}, errno ${errno}` : ''
+  }
   container.describeEnd = () => console.tail()
   new ControlServer(fds.control, fds.owner, container, loop)
   if (fds.controllingConsole) followConsoleSize(fds.console, container, loop)
