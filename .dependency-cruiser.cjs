@@ -19,6 +19,8 @@ module.exports = {
     only('gofer', 'native/'),
     only('sentry', 'native/', 'gofer/protocol'),
     only('syscalls', 'sentry/', 'native/'),
+    // The monitor serves the control socket in a sentry's place.
+    only('microvm', 'native/', 'gofer/protocol', 'sentry/control/', 'sentry/abi/', 'sentry/confine/identity'),
     only('runsc-cli', 'sentry/control/protocol', 'sentry/control/client', 'syscalls/table', 'native/'),
   ],
   options: { doNotFollow: { path: 'node_modules' }, enhancedResolveOptions: { extensions: ['.mjs'] } },

@@ -5,7 +5,7 @@
 import { closeSync, readFileSync } from 'node:fs'
 import { write } from '../native/host.ts'
 import { chdir, exitGroup, umask } from '../native/host-confine.ts'
-import { parseConfig } from './config.ts'
+import { type MountConfig, parseConfig } from './config.ts'
 import { confine } from './confine.ts'
 import { openMounts } from './mounts.ts'
 import { must } from './must.ts'
@@ -34,6 +34,9 @@ function descriptorRange(name: string): number[] | null {
   return Array.from({ length: last - first + 1 }, (_, i) => first + i)
 }
 
+/** See SINGLE_FILE in mounts.ts. */
+const asFolder = (m: MountConfig): MountConfig => ({ ...m, kind: 'dir' })
+
 function main(): number {
   const configFd = descriptor('--config-fd')
   const ninepFds = descriptorRange('--ninep-fds')
@@ -43,7 +46,7 @@ function main(): number {
   umask(0)
   const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit()
   if (config.confine) confine(config, socketFd)
-  const { served, ids } = openMounts(config.mounts, config.confine)
+  const { served, ids } = openMounts(ninepFds && config.confine ? config.mounts.map(asFolder) : config.mounts, config.confine)
   if (ninepFds === null) return new Server(socketFd, served, new Resolver(), ids).serve()
   if (!config.confine) must('chdir to our descriptors', chdir('/proc/self/fd'))
   return serveConnections(ninepFds, makeExports(served, new Resolver(), maxDescriptors))

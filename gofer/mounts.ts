@@ -72,11 +72,18 @@ function stagingPlace(mounts: readonly MountConfig[]): string {
   throw new Error(`no folder to mount the new root on: tried ${STAGING_PLACES.join(', ')}`)
 }
 
-function bind(m: MountConfig, staging: string): void {
+/** The name of a single file in the folder that is served in its place: v9fs takes the root of every mount for a folder. */
+const SINGLE_FILE = 'file'
+
+function bind(m: MountConfig, staging: string, inFolder: boolean): void {
   const what = `mount ${m.source}`
   const isDirectory = statSync(m.source).isDirectory()
   if (isDirectory !== (m.kind === 'dir')) throw new Error(`${what}: is ${isDirectory ? '' : 'not '}a directory`)
-  const target = `${staging}/m${m.id}`
+  let target = `${staging}/m${m.id}`
+  if (inFolder && !isDirectory) {
+    mkdirSync(target)
+    target = `${target}/${SINGLE_FILE}`
+  }
   if (isDirectory) mkdirSync(target)
   else writeFileSync(target, '')
   must(what, mount(Buffer.from(m.source).toString('latin1'), target, '', MS_BIND | (m.recursive ? MS_REC : 0), ''))
@@ -114,7 +121,7 @@ export function enterNewRoot(mounts: readonly MountConfig[], withDescriptors: bo
   const staging = stagingPlace(mounts)
   const options = 'mode=0711,size=1m,nr_inodes=2k'
   must('mount tmpfs', mount('tssandbox-gofer', staging, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, options))
-  for (const m of mounts) bind(m, staging)
+  for (const m of mounts) bind(m, staging, withDescriptors)
   if (withDescriptors) bindDescriptors(`${staging}${DESCRIPTORS}`)
   must('chdir', chdir(staging))
   must('pivot_root', pivotRoot('.', '.'))

@@ -1,5 +1,6 @@
 /** The flags before the command, as every command sees them. */
 import { getuid } from 'node:process'
+import type { MicrovmConfig, PlatformName } from '../sentry/control/protocol.ts'
 
 export interface GlobalOptions {
   /** Where containers' state lives. */
@@ -10,7 +11,8 @@ export interface GlobalOptions {
   systemdCgroup: boolean
   ignoreCgroups: boolean
   rootless: boolean
-  platform: 'auto' | 'ptrace' | 'systrap'
+  platform: PlatformName
+  microvm: MicrovmConfig
   network: 'none' | 'host'
   debugLog: string
   strace: boolean

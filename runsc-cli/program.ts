@@ -15,6 +15,8 @@ type Load = () => Promise<{ body: unknown }>
 
 const collect = (value: string, previous: string[] | undefined) => [...(previous ?? []), value]
 
+const PLATFORMS = ['auto', 'ptrace', 'systrap', 'microvm']
+
 export interface Outcome {
   code: number
   globals: GlobalOptions | null
@@ -31,8 +33,24 @@ export function makeProgram(outcome: Outcome): Command {
     .addOption(new Option('--log-format <format>', 'format of log lines').choices(['text', 'json']).default('text'))
     .option('--debug', 'log more', false)
     .addOption(
-      new Option('--platform <name>', 'how guest code runs').choices(['auto', 'ptrace', 'systrap']).default('auto'),
+      new Option(
+        '--platform <name>',
+        'how guest code runs: under the kernel in TypeScript (systrap, ptrace), or under a Linux in a virtual machine (microvm)',
+      )
+        .choices(PLATFORMS)
+        .default('auto'),
     )
+    .addOption(
+      new Option('--microvm-accel <name>', 'acceleration of virtual machines; auto: KVM where ring 0 is native, else emulation')
+        .choices(['auto', 'kvm', 'tcg'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--microvm-template <mode>', 'on: restore a saved virtual machine; off: boot each')
+        .choices(['on', 'off'])
+        .default('on'),
+    )
+    .option('--microvm-dir <dir>', 'kernels and templates of virtual machines', '/var/lib/tssandbox/microvm')
     .addOption(
       new Option('--network <mode>', "host: the container's network namespace; none: loopback inside the sandbox")
         .choices(['host', 'none'])
@@ -60,6 +78,7 @@ export function makeProgram(outcome: Outcome): Command {
       ignoreCgroups: o.ignoreCgroups || manager === 'disabled',
       rootless: o.rootless === 'true',
       platform: o.platform,
+      microvm: { store: resolve(o.microvmDir), accel: o.microvmAccel, template: o.microvmTemplate === 'on' },
       network: o.network,
       debugLog: o.debugLog && resolve(o.debugLog),
       strace: o.strace,
@@ -176,6 +195,11 @@ export function makeProgram(outcome: Outcome): Command {
   add('syscalls', 'print which system calls the kernel has', () => import('./commands/list-syscalls.ts')).addOption(
     new Option('--format <format>', 'output').choices(['table', 'json']).default('table'),
   )
+  add('microvm <action>', 'setup: bring in kernel and initramfs for --platform=microvm', () => import('./commands/microvm.ts')).option(
+    '--kernel <file>',
+    "a bzImage or vmlinux with 9P, virtio-mmio, console, net and overlay built in, in place of the distribution's",
+    '',
+  )
   add(
     'do [command...]',
     "run one command on the host's files, read-only, under an in-memory overlay",
@@ -187,7 +211,7 @@ export function makeProgram(outcome: Outcome): Command {
     .option('-v, --volume <source[:destination[:ro]]>', 'a host path that it may use directly', collect, [])
     .option('--hostname <name>', 'its host name', '')
     .addOption(new Option('--network <mode>', 'as the global flag').choices(['host', 'none']))
-    .addOption(new Option('--platform <name>', 'as the global flag').choices(['auto', 'ptrace', 'systrap']))
+    .addOption(new Option('--platform <name>', 'as the global flag').choices(PLATFORMS))
     .option('--strace', 'as the global flag')
     .option('--debug-log <dir>', 'as the global flag')
     .passThroughOptions()

@@ -29,6 +29,9 @@ const STUB_FLAGS = [
 const C_PARTS = [
   { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC'] },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },
+  { out: 'agent', dir: 'native/agent', flags: ['-static'] },
+  { out: 'probe', dir: 'native/probe', flags: ['-static'] },
+  { out: 'private-memory.so', dir: 'native/vmm', flags: ['-shared', '-fPIC'] },
   { out: 'stub', dir: 'native/stub', flags: [...STUB_FLAGS, '-T', join(root, 'native/stub/stub.lds')] },
 ]
 
@@ -59,6 +62,8 @@ const ENTRIES = {
   cli: 'runsc-cli/main.ts',
   sentry: 'syscalls/main.ts',
   gofer: 'gofer/main.ts',
+  microvm: 'microvm/main.ts',
+  'microvm-setup': 'microvm/setup-main.ts',
   syscalls: 'runsc-cli/commands/syscalls.ts',
 }
 for (const [name, entry] of Object.entries(ENTRIES)) {

@@ -51,6 +51,7 @@ function message(error: unknown): string {
 
 function choosePlatform(wanted: BootConfig['platform']): Platform {
   const available = systrapAvailable()
+  if (wanted === 'microvm') throw new Error('--platform=microvm: that is not a sentry')
   if (wanted === 'systrap' && !available)
     throw new Error('--platform=systrap: this CPU or kernel lacks FSGSBASE; use --platform=ptrace')
   return wanted !== 'ptrace' && available ? new SystrapPlatform() : new PtracePlatform()

@@ -22,6 +22,8 @@
  *   --nofile N              RLIMIT_NOFILE, soft and hard; less where the host does not allow as much
  *   --no-core               RLIMIT_CORE 0
  *   --bounding-caps HEX     drop every other capability from the bounding set (root keeps just these through exec)
+ *   --user UID:GID          become this user, without groups and capabilities
+ *   --view PATH             (repeat; with --ns mnt) an empty root in which only these paths are there, read-only; see view.c
  *   --no-new-privs
  *   --no-io-uring           io_uring_setup(2) fails with ENOSYS from here on, also in children: libuv makes rings that
  *                           nothing else turns off, and a ring is a way around seccomp filters
@@ -30,11 +32,12 @@
  *
  * Exit codes, each with one line "launch: ..." on stderr: 125 usage, 126 a step failed, 127 PROGRAM cannot be run.
  * The steps happen in a fixed order, whatever the order of the options: signals, descriptors, cgroups, oom score,
- * limits, session, namespaces, capabilities, io_uring, environment, exec. Paths are opened before namespaces change.
+ * limits, session, namespaces, view, capabilities, user, io_uring, environment, exec. Paths are opened before namespaces change.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -57,6 +60,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "view.h"
+
 enum { EXIT_USAGE = 125, EXIT_STEP = 126, EXIT_EXEC = 127, MAX_LIST = 64 };
 
 struct plan {
@@ -64,6 +69,9 @@ struct plan {
 	int cgroup_count;
 	const char *env[MAX_LIST];
 	int env_count;
+	const char *views[MAX_LIST];
+	int view_count;
+	long uid, gid; /* -1: as it is */
 	int keep[MAX_LIST][2];
 	int keep_count;
 	const char *join_path[3];
@@ -154,6 +162,17 @@ static void parse_keep(struct plan *p, char *range)
 	p->keep[p->keep_count++][1] = last;
 }
 
+static void parse_user(struct plan *p, char *value)
+{
+	char *colon = strchr(value, ':');
+
+	if (!colon)
+		die(EXIT_USAGE, "--user: expected UID:GID");
+	*colon = 0;
+	p->uid = number("--user", value, 10, INT_MAX);
+	p->gid = number("--user", colon + 1, 10, INT_MAX);
+}
+
 /* Returns the index of PROGRAM in argv. */
 static int parse(struct plan *p, int argc, char **argv)
 {
@@ -182,6 +201,8 @@ static int parse(struct plan *p, int argc, char **argv)
 			if (join < 3) p->join_path[join] = v;
 			else if (IS("--cgroup")) push(p->cgroups, &p->cgroup_count, o, v);
 			else if (IS("--env")) push(p->env, &p->env_count, o, v);
+			else if (IS("--view")) push(p->views, &p->view_count, o, v);
+			else if (IS("--user")) parse_user(p, v);
 			else if (IS("--ns")) p->unshare_flags |= parse_namespaces(v);
 			else if (IS("--keep-fd")) parse_keep(p, v);
 			else if (IS("--pdeathsig")) p->pdeathsig = number(o, v, 10, 64);
@@ -309,6 +330,9 @@ static void drop_privileges(const struct plan *p)
 		for (int cap = 0; cap < 64; cap++)
 			if (!(p->caps >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL)
 				fail("cannot drop capability %d", cap);
+	/* Leaving root gives up its capabilities, too. */
+	if (p->uid >= 0 && (setgroups(0, NULL) || setresgid(p->gid, p->gid, p->gid) || setresuid(p->uid, p->uid, p->uid)))
+		fail("cannot become user %ld", p->uid);
 	if (p->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		fail("no_new_privs");
 }
@@ -334,7 +358,7 @@ static void forbid_io_uring(void)
 
 int main(int argc, char **argv)
 {
-	struct plan p = { .umask = -1 };
+	struct plan p = { .umask = -1, .uid = -1, .gid = -1 };
 	int program = parse(&p, argc, argv);
 	pid_t spawner = getppid();
 
@@ -354,6 +378,9 @@ int main(int argc, char **argv)
 	if (p.setsid && setsid() < 0)
 		fail("setsid");
 	enter_namespaces(&p);
+	const char *missing = p.view_count ? make_view(p.views, p.view_count) : NULL;
+	if (missing)
+		fail("view: %s", missing);
 	if (p.chdir && chdir(p.chdir))
 		fail("cannot change to %s", p.chdir);
 	if (p.umask >= 0)

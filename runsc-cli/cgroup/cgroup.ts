@@ -8,7 +8,7 @@ import { until } from '../container/liveness.ts'
 import { CliError } from '../errors.ts'
 import type { Resources } from '../spec/oci.ts'
 import { type Hierarchy, hostHierarchies } from './hierarchy.ts'
-import { blockIoWrites, type CgroupWrite, writesV1, writesV2 } from './limits.ts'
+import { blockIoWrites, type CgroupWrite, OWN_MEMORY, writesV1, writesV2 } from './limits.ts'
 
 export interface CgroupPlan {
   /** One directory per hierarchy. */
@@ -97,12 +97,12 @@ export function guestMemoryCgroups(plan: CgroupPlan): string[] {
 }
 
 /** Writes the limits; returns warnings about those the host has no file for. */
-export function limitCgroups(plan: CgroupPlan, resources: Resources): string[] {
+export function limitCgroups(plan: CgroupPlan, resources: Resources, own = OWN_MEMORY): string[] {
   const warnings: string[] = []
   const v2 = plan.dirs.some((d) => d.hierarchy.version === 2)
   if (!v2 && Object.keys(resources.unified).length)
     warnings.push('linux.resources.unified: not applied: this host has cgroup v1')
-  const writes = v2 ? writesV2(resources) : writesV1(resources)
+  const writes = v2 ? writesV2(resources, own) : writesV1(resources, own)
   for (const write of [...writes, ...blockIoWrites(resources.blockIO, v2 ? 2 : 1)]) {
     const dir = v2 ? plan.dirs[0] : plan.dirs.find((d) => d.hierarchy.controllers.includes(write.controller))
     const file = dir && join(dir.path, write.file)
@@ -126,14 +126,14 @@ function writeLimit(file: string, { value, field }: CgroupWrite): void {
 }
 
 /** A memory limit and its memory+swap limit have to be changed in the order that keeps swap ≥ memory. */
-export function updateCgroups(plan: CgroupPlan, resources: Resources): string[] {
+export function updateCgroups(plan: CgroupPlan, resources: Resources, own = OWN_MEMORY): string[] {
   try {
-    return limitCgroups(plan, resources)
+    return limitCgroups(plan, resources, own)
   } catch (error) {
     const memory = plan.dirs.find((d) => d.hierarchy.controllers.includes('memory'))
     if (!memory || !resources.memory?.limit || !resources.memory.swap) throw error
-    limitCgroups(plan, { ...resources, memory: { ...resources.memory, limit: undefined } })
-    return limitCgroups(plan, resources)
+    limitCgroups(plan, { ...resources, memory: { ...resources.memory, limit: undefined } }, own)
+    return limitCgroups(plan, resources, own)
   }
 }
 

@@ -19,14 +19,17 @@ export interface CgroupWrite {
 
 /** Two Node processes (40 MB resident when idle) with room for their heaps to grow, and the stubs' page tables. */
 export const OWN_MEMORY = 128 * 1024 * 1024
+/** Of a VM: its kernel, the emulator with its translated code, and two Node processes. */
+export const VM_MEMORY = 512 * 1024 * 1024
 /** Threads of two Node processes (11 each), the zygote and stubs that are being reaped. */
 export const OWN_TASKS = 64
 
 type Limits = Resources
 
-const withAllowance = (limit: number) => (limit > 0 ? limit + OWN_MEMORY : -1)
 
-export function writesV1(r: Limits): CgroupWrite[] {
+/** `own`: bytes that the runtime's processes may use beside the guest. */
+export function writesV1(r: Limits, own = OWN_MEMORY): CgroupWrite[] {
+  const withAllowance = (limit: number) => (limit > 0 ? limit + own : -1)
   const out: CgroupWrite[] = []
   const add = (controller: string, file: string, value: string | number | undefined, field: string) => {
     if (value !== undefined && value !== '') out.push({ controller, file, value: String(value), field })
@@ -61,7 +64,7 @@ export function writesV1(r: Limits): CgroupWrite[] {
 /** cpu.shares (2–262144, default 1024) as cpu.weight (1–10000, default 100), the mapping that runc and systemd use. */
 const weight = (shares: number) => 1 + Math.floor(((Math.min(Math.max(shares, 2), 262144) - 2) * 9999) / 262142)
 
-export function writesV2(r: Limits): CgroupWrite[] {
+export function writesV2(r: Limits, own = OWN_MEMORY): CgroupWrite[] {
   const out: CgroupWrite[] = []
   const add = (controller: string, file: string, value: string | number | undefined, field: string) => {
     if (value !== undefined && value !== '') out.push({ controller, file, value: String(value), field })
@@ -69,7 +72,7 @@ export function writesV2(r: Limits): CgroupWrite[] {
   const { memory, cpu, pids } = r
   if (memory) {
     const limit = memory.limit ?? 0
-    if (limit !== 0) add('memory', 'memory.max', limit > 0 ? limit + OWN_MEMORY : 'max', 'memory.limit')
+    if (limit !== 0) add('memory', 'memory.max', limit > 0 ? limit + own : 'max', 'memory.limit')
     // v1 counts memory and swap together, v2 swap alone.
     if (memory.swap !== undefined && memory.swap !== 0)
       add('memory', 'memory.swap.max', memory.swap < 0 ? 'max' : Math.max(0, memory.swap - limit), 'memory.swap')

@@ -42,7 +42,9 @@ const TASK_LIMIT = 8192
 
 export async function body({ args, options, globals }: Invocation<DoOptions>): Promise<number> {
   if (args.length === 0) throw new CliError('do: a command is required: tssandbox do -- COMMAND [ARG...]')
-  const network = options.network ?? globals.network
+  const platform = options.platform ?? globals.platform
+  // The host's interfaces are the host's: a virtual machine has loopback here.
+  const network = platform === 'microvm' ? 'none' : (options.network ?? globals.network)
   const terminal = borrowTerminal(0)
   const root: GoferMount = directory(options.root || '/', '--root', true)
   const gofer = [root]
@@ -77,7 +79,8 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     cgroupPath: '/',
     sysctl: [],
     stubOomScoreAdj: ownOomScoreAdj(),
-    platform: options.platform ?? globals.platform,
+    platform,
+    microvm: globals.microvm,
     autoStart: true,
     strace: options.strace ?? globals.strace,
     debugLog: options.debugLog ? resolve(options.debugLog) : globals.debugLog,

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { BootConfig } from '../../sentry/control/protocol.ts'
 import { planCgroups, updateCgroups } from '../cgroup/cgroup.ts'
+import { OWN_MEMORY, VM_MEMORY } from '../cgroup/limits.ts'
 import { hostHierarchies } from '../cgroup/hierarchy.ts'
 import type { Invocation } from '../command.ts'
 import { connectRunning } from '../container/connect.ts'
@@ -69,7 +70,7 @@ export async function body({ args, options, globals, log }: Invocation<UpdateOpt
     plan.dirs.forEach((dir) => {
       dir.path = state.cgroups.find((c) => c.startsWith(`${dir.hierarchy.mountPoint}/`))!
     })
-    if (plan.dirs.length) warnings.push(...updateCgroups(plan, resources))
+    if (plan.dirs.length) warnings.push(...updateCgroups(plan, resources, state.platform === 'microvm' ? VM_MEMORY : OWN_MEMORY))
   } finally {
     lock.release()
   }

@@ -5,6 +5,7 @@
 import { mkdirSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { checkUnused, createCgroups, guestMemoryCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
+import { OWN_MEMORY, VM_MEMORY } from '../cgroup/limits.ts'
 import { CliError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { GlobalOptions } from '../options.ts'
@@ -50,6 +51,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
   directory.create()
   const lock = await directory.lock()
   const linux = spec.config.linux
+  const vm = boot.platform === 'microvm'
   const useCgroups = !options.ignoreCgroups && !options.rootless && process.getuid?.() === 0
   const cgroups = useCgroups ? planCgroups(request.id, linux?.cgroupsPath, options.systemdCgroup) : { dirs: [] }
   const state: ContainerState = {
@@ -67,21 +69,27 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     cgroups: [],
     hooks: spec.config.hooks,
     process: boot.process,
+    platform: boot.platform,
   }
   directory.write(state)
   let sandbox: Sandbox | undefined
   try {
     checkUnused(cgroups)
     // On disk before they exist, so that none is forgotten.
-    const guestCgroups = linux?.resources?.memory?.limit ? guestMemoryCgroups(cgroups) : []
+    const guestCgroups = !vm && linux?.resources?.memory?.limit ? guestMemoryCgroups(cgroups) : []
     state.cgroups = [...cgroups.dirs.map((d) => d.path), ...guestCgroups]
     directory.write(state)
     createCgroups(cgroups)
     for (const dir of guestCgroups) mkdirSync(dir, { recursive: true })
-    if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources)) log.warn(warning)
+    if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources, vm ? VM_MEMORY : OWN_MEMORY)) log.warn(warning)
     ensureMountPoints(spec.rootfs, boot.mounts)
 
     const network = linux?.namespaces.find((n) => n.type === 'network')
+    if (vm && !network && boot.network === 'host') {
+      // The host's own interfaces cannot be taken from it.
+      log.warn('linux.namespaces: no network namespace: a virtual machine has loopback only, then')
+      boot.network = 'none'
+    }
     const terminal = boot.process.terminal
     const slave = request.consoleSocket ? consoleForSocket(request.consoleSocket, boot.process.consoleSize) : -1
     if (request.terminal && !boot.process.consoleSize.rows) boot.process.consoleSize = request.terminal.size

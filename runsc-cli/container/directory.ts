@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import type { ProcessSpec } from '../../sentry/control/protocol.ts'
+import type { PlatformName, ProcessSpec } from '../../sentry/control/protocol.ts'
 import { CliError, doesNotExist } from '../errors.ts'
 import type { Hooks } from '../spec/oci.ts'
 import { type ProcessRef, sleep } from './liveness.ts'
@@ -37,6 +37,7 @@ export interface ContainerState {
   /** Directories to remove on delete, parents first. */
   cgroups: string[]
   hooks: Hooks
+  platform?: PlatformName
   /** What `exec` starts from. */
   process: ProcessSpec
 }

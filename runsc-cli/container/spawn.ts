@@ -135,7 +135,10 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const dist = distDir()
   const launch = join(dist, 'launch')
   const devNull = openSync('/dev/null', constants.O_RDWR)
+  const vm = spec.boot.platform === 'microvm'
+  // A VM asks by 9P, over a connection for each mount; this one then only tells it of the gofer's end.
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
+  const ninep = vm ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
   const readyFds = new Int32Array(2)
   check(pipe2(readyFds, O_CLOEXEC), 'pipe2')
@@ -160,7 +163,10 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   )
   const goferLog = openGoferLog(spec, devNull)
   const goferFds = new ChildFds([devNull, devNull, goferLog])
-  const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
+  const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
+  const lifeline = goferFds.add(goferForGofer)
+  const sessions = ninep.map(([, there]) => goferFds.add(there))
+  goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
   const gofer = spawnChild(launch, goferFds.stdio, [
     ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
     ...['--no-io-uring', ...protection, ...cgroups],
@@ -179,6 +185,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
       guestCgroups: guestCgroups.map((fd) => fds.add(fd)),
       gofer: fds.add(goferForSentry),
+      ninep: ninep.map(([here]) => fds.add(here)),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
       ready: fds.add(readyFds[1]!),
@@ -198,11 +205,12 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...fds.keep,
     // Compiled ahead by the build; the sentry's own exit does not write there.
     ...['--env', `NODE_COMPILE_CACHE=${join(dist, 'compile-cache')}`],
-    ...['--chdir', '/', '--nofile', '1048576', '--argv0', 'tssandbox-sentry'],
-    ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
+    ...['--chdir', '/', '--nofile', '1048576', '--argv0', vm ? 'tssandbox-microvm' : 'tssandbox-sentry'],
+    ...['--', process.execPath, ...(vm ? GOFER_NODE : SENTRY_NODE)],
+    ...[join(dist, vm ? 'microvm.cjs' : 'sentry.cjs'), '--boot-fd', String(bootNumber)],
   ])
 
-  for (const fd of [devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
+  for (const fd of [...ninep.flat(), devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }

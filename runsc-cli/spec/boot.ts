@@ -68,6 +68,7 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     sysctl: Object.entries(linux?.sysctl ?? {}).map(([k, v]) => [toBytes(k), toBytes(v)]),
     stubOomScoreAdj: spec.process.oomScoreAdj ?? ownOomScoreAdj(),
     platform: options.platform,
+    microvm: options.microvm,
     autoStart: false,
     strace: options.strace,
     debugLog: options.debugLog,

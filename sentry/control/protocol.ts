@@ -100,13 +100,25 @@ export interface BootConfig {
   sysctl: [name: string, value: string][]
   /** Host oom_score_adj of the stub processes: the sentry's own is lower, so that a guest dies before its kernel does. */
   stubOomScoreAdj: number
-  platform: 'auto' | 'ptrace' | 'systrap'
+  platform: PlatformName
+  /** Only for the platform `microvm`. */
+  microvm?: MicrovmConfig
   /** Run init at once instead of waiting for the `start` request (`do` and foreground `run`). */
   autoStart: boolean
   strace: boolean
   /** A directory for debug and strace logs, opened by the sentry before it locks itself in; empty: none. */
   debugLog: string
   fds: BootFds
+}
+
+export type PlatformName = 'auto' | 'ptrace' | 'systrap' | 'microvm'
+
+export interface MicrovmConfig {
+  /** Folder with kernels, images and templates. */
+  store: string
+  accel: 'auto' | 'kvm' | 'tcg'
+  /** Restore a saved VM instead of booting one. */
+  template: boolean
 }
 
 export interface BootFds {
@@ -116,8 +128,10 @@ export interface BootFds {
   preserved: number[]
   /** `cgroup.procs`, open for writing, of host cgroups that are for the stub processes alone. */
   guestCgroups: number[]
-  /** SEQPACKET socket to the gofer. */
+  /** SEQPACKET socket to the gofer. With a VM: a socket that hangs up when the gofer ends. */
   gofer: number
+  /** Only with a VM: 9P connections to the gofer, by the gofer's mount. */
+  ninep?: number[]
   /** Listening control socket (stream); −1: none (`do`). */
   control: number
   /**

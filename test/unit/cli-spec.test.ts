@@ -45,6 +45,7 @@ const OPTIONS: GlobalOptions = {
   ignoreCgroups: false,
   rootless: false,
   platform: 'auto',
+  microvm: { store: '/nowhere', accel: 'auto', template: true },
   network: 'host',
   debugLog: '',
   strace: false,

@@ -1,0 +1,165 @@
+/**
+ * Entry of the monitor: the process that stands where a sentry stands, with a VM for its kernel. Its pid is the
+ * container's, it serves the control socket and ends with init's exit code. QEMU is its child and dies with it.
+ *
+ * `--boot-fd N`: a BootConfig, as for the sentry. The ready pipe gets one line.
+ */
+import { closeSync, readFileSync, writeSync } from 'node:fs'
+import { close, getrandom, pidfdOpen } from '../native/host.ts'
+import { distDir } from '../native/library.ts'
+import { sandboxId } from '../sentry/confine/identity.ts'
+import { followConsoleSize } from '../sentry/control/console-size.ts'
+import type { BootConfig } from '../sentry/control/protocol.ts'
+import { ControlServer } from '../sentry/control/server.ts'
+import { AgentClient, type AgentListener } from './agent.ts'
+import { chooseAccel } from './accel.ts'
+import { ConsoleLog } from './console-log.ts'
+import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
+import { MSG } from './messages.ts'
+import { joinInterface, NO_NETWORK, openTap } from './network.ts'
+import { Qemu } from './qemu.ts'
+import { VmContainer } from './sandbox.ts'
+import { socketPair } from './sockets.ts'
+import { Store } from './store.ts'
+import { template } from './template.ts'
+import type { VmConnections, VmShape } from './vmm.ts'
+
+const INTERNAL_FAILURE = 128
+const HELLO_MS = 60_000
+const WAKE_MS = 15_000
+const MIB = 1 << 20
+/** Without a limit. Pages that the guest does not touch cost nothing. */
+const DEFAULT_MEMORY = 1024
+/** Of the guest's kernel, beside the container's own limit. */
+const KERNEL_MEMORY = 128
+const MEMORY_STEP = 128
+const MAX_CPUS = 8
+
+const NOBODY: AgentListener = { output() {}, consumed() {}, exited() {}, gone() {} }
+
+function vmShape(boot: BootConfig, store: Store): VmShape {
+  const facts = store.hostFacts()
+  const { accel } = chooseAccel(boot.microvm!.accel, facts)
+  const wanted = boot.limits.memory ? boot.limits.memory / MIB + KERNEL_MEMORY : DEFAULT_MEMORY
+  return {
+    image: store.image(),
+    accel,
+    // In steps, so that containers of about the same size share a template.
+    memory: Math.max(256, Math.ceil(wanted / MEMORY_STEP) * MEMORY_STEP),
+    // Emulated CPUs take turns badly; and each costs boot time.
+    cpus: accel === 'tcg' ? 1 : Math.min(MAX_CPUS, boot.limits.cpus || MAX_CPUS),
+    tscKhz: facts.tscKhz,
+  }
+}
+
+function greet(agent: number): void {
+  const loop = new Loop()
+  const client = new AgentClient(agent, loop, NOBODY)
+  const greeted = client.waitForHello(HELLO_MS)
+  loop.unwatch(agent)
+  loop.dispose()
+  if (!greeted) throw new Error('the virtual machine does not boot')
+}
+
+function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
+  const { fds } = boot
+  const loop = new Loop()
+  const dist = distDir()
+  const store = new Store(boot.microvm!.store, dist)
+  const vmm = new Qemu(dist)
+  const shape = vmShape(boot, store)
+  const ninep = fds.ninep ?? []
+  const [agentFd, agentThere] = socketPair()
+  const [consoleFd, consoleThere] = socketPair()
+  const [, noCable] = socketPair()
+  const networked = boot.network === 'host'
+  const tap = networked ? openTap() : -1
+  if (networked && tap < 0) throw new Error(`cannot make a tap device: errno ${-tap}`)
+  const to: VmConnections = { agent: agentThere, ninep, tap, noCable, console: consoleThere }
+  const confinement = { id: sandboxId(), cgroups: [] }
+  const saved = boot.microvm!.template ? template(store, vmm, shape, greet) : null
+  const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
+  for (const fd of [agentThere, consoleThere, noCable, ...ninep, tap]) if (fd >= 0) close(fd)
+
+  const container = new VmContainer(boot, 1, loop)
+  const console = new ConsoleLog(consoleFd, loop)
+  const agent = new AgentClient(agentFd, loop, container)
+  container.agent = agent
+  const pidfd = pidfdOpen(vm.pid, 0)
+  loop.watch(pidfd, EPOLLIN, {
+    onHostEvents() {
+      loop.unwatch(pidfd)
+      console.collect()
+      agent.fail('it has ended')
+    },
+  })
+  if (fds.gofer >= 0)
+    loop.watch(fds.gofer, EPOLLIN | EPOLLRDHUP, {
+      onHostEvents() {
+        loop.unwatch(fds.gofer)
+        container.failure = `the gofer of container ${boot.id} is gone`
+        if (container.exitCode < 0) container.exitCode = INTERNAL_FAILURE
+      },
+    })
+  if (!saved && !agent.waitForHello(HELLO_MS)) throw new Error(`the virtual machine does not boot${console.tail()}`)
+  const seed = Buffer.alloc(64)
+  getrandom(seed, seed.length, 0)
+  const now = Date.now()
+  const woken = agent.request(
+    WAKE_MS,
+    MSG.WAKE,
+    Math.floor(now / 1000),
+    (now % 1000) * 1_000_000,
+    seed,
+    boot.hostname,
+  )
+  if (woken.errno) throw new Error(`the virtual machine does not wake up: ${woken.text}${console.tail()}`)
+  const error = container.create((mount) => mount)
+  if (error) throw new Error(error + (container.failure ? console.tail() : ''))
+  container.beforeStart = () => {
+    // By now the hooks have been here.
+    const network = networked ? joinInterface() : NO_NETWORK
+    if (typeof network === 'string') return network
+    const { errno, text } = agent.request(WAKE_MS, MSG.NETWORK, ...network)
+    return errno ? `the network inside: ${text}, errno ${errno}` : ''
+  }
+  container.describeEnd = () => console.tail()
+  new ControlServer(fds.control, fds.owner, container, loop)
+  if (fds.controllingConsole) followConsoleSize(fds.console, container, loop)
+  if (boot.autoStart) {
+    const refused = container.start()
+    if (refused) throw new Error(refused.error)
+  }
+  return { container, loop }
+}
+
+function bootConfig(): BootConfig {
+  const at = process.argv.indexOf('--boot-fd')
+  const fd = Number(process.argv[at + 1])
+  if (at < 0 || !Number.isInteger(fd)) throw new Error('the monitor is started by tssandbox, not by hand')
+  const boot = JSON.parse(readFileSync(fd, 'utf8')) as BootConfig
+  closeSync(fd)
+  return boot
+}
+
+function main(): void {
+  const boot = bootConfig()
+  let started: ReturnType<typeof start>
+  try {
+    started = start(boot)
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    writeSync(boot.fds.ready, `${JSON.stringify({ ok: false, error: message })}\n`)
+    if (process.env.TSSANDBOX_DEBUG) console.error(error)
+    process.exit(INTERNAL_FAILURE)
+  }
+  writeSync(boot.fds.ready, '{"ok":true}\n')
+  closeSync(boot.fds.ready)
+  const { container, loop } = started
+  loop.run(() => container.exitCode >= 0)
+  if (container.failure)
+    process.stderr.write(`tssandbox: the virtual machine of container ${boot.id}: ${container.failure}${container.describeEnd()}\n`)
+  process.exit(container.exitCode)
+}
+
+main()

@@ -1,0 +1,126 @@
+/**
+ * What host and agent say to each other; the kinds are those of native/agent/agent.h (a test compares them). Each is an
+ * array: kind, then for requests a sequence number, then what is listed. The agent answers a request once, by REPLY.
+ * `handle` names a process that the host started, `container` a container of the VM; both are the host's numbers.
+ */
+import type { BootConfig, MountSpec, ProcessSpec } from '../sentry/control/protocol.ts'
+import type { Encodable } from './wire.ts'
+
+export const AGENT_VERSION = 1
+/** Bytes of one stream on their way at most, in each direction. */
+export const WINDOW = 65536
+
+export const MSG = {
+  /** seconds, nanoseconds, entropy (32–256 bytes), host name */
+  WAKE: 1,
+  /** handle of init, then a container: see {@link containerOrder} */
+  CREATE: 2,
+  /** container. Answered when init's exec(2) has worked. */
+  START: 3,
+  /** container, handle, process. Answered likewise, with its pid. */
+  EXEC: 4,
+  /** handle, bytes; none: end of file. Not a request. */
+  INPUT: 5,
+  /** handle, stream (1 output, 2 error, 3 terminal), bytes that were taken. Not a request. */
+  CREDIT: 6,
+  /** container, pid, signal, target (0 process, 1 group, 2 all) */
+  SIGNAL: 7,
+  /** handle, rows, columns. Not a request. */
+  RESIZE: 8,
+  /** container */
+  PROCESSES: 9,
+  /** container: tasks, user µs, system µs */
+  STATS: 10,
+  /** container, on */
+  FREEZE: 11,
+  /** container, memory? (else tasks), value (KiB; 0: no limit) */
+  UPDATE: 12,
+  DESTROY: 13,
+  /** MAC, MTU, addresses, routes: see network.c */
+  NETWORK: 14,
+
+  /** version. Once, when the agent is ready. */
+  HELLO: 64,
+  /** sequence number, errno or 0, text, values */
+  REPLY: 65,
+  /** handle, stream, bytes; none: its end */
+  OUTPUT: 66,
+  /** handle, bytes of INPUT that the process has taken */
+  CONSUMED: 67,
+  /** handle, status as a shell shows it */
+  EXIT: 68,
+} as const
+
+export type StdioKind = 0 | 1 | 2
+export const STDIO = { NULL: 0, PIPE: 1, TTY: 2 } as const
+
+export const TARGETS = { process: 0, group: 1, all: 2 } as const
+
+const INFINITY = 0xffffffffffffffffn
+const AS_IT_IS = 1001
+
+const bits = (caps: readonly number[]) => caps.reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
+
+export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[]): Encodable {
+  const c = p.capabilities
+  const limit = (value: number) => (value < 0 ? INFINITY : BigInt(value))
+  return [
+    p.args,
+    p.env,
+    p.cwd,
+    p.uid,
+    p.gid,
+    p.additionalGids,
+    p.umask,
+    [bits(c.bounding), bits(c.effective), bits(c.inheritable), bits(c.permitted), bits(c.ambient)],
+    p.rlimits.map((r) => [r.resource, limit(r.soft), limit(r.hard)]),
+    p.terminal,
+    p.consoleSize.rows,
+    p.consoleSize.cols,
+    p.noNewPrivileges,
+    p.oomScoreAdj ?? AS_IT_IS,
+    [...stdio],
+    // Room for the next field without a new version on both ends.
+    0,
+  ]
+}
+
+const TYPES = ['gofer', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup', 'cgroup2', 'dev'] as const
+
+/** MS_* of mount(2). */
+function mountFlags(m: MountSpec): number {
+  const f = m.flags
+  return (
+    (f.readonly ? 1 : 0) | (f.nosuid ? 2 : 0) | (f.nodev ? 4 : 0) | (f.noexec ? 8 : 0) | (f.noatime ? 1024 : 0)
+  )
+}
+
+/** `port(n)`: which 9P port serves the gofer's mount n. */
+export function containerOrder(
+  boot: BootConfig,
+  container: number,
+  port: (mount: number) => number,
+  stdio: readonly StdioKind[],
+): Encodable[] {
+  return [
+    container,
+    [port(boot.root.goferMount), boot.root.readonly, boot.root.overlay],
+    boot.mounts.map((m) => [
+      m.destination,
+      TYPES.indexOf(m.type),
+      m.source,
+      m.type === 'gofer' ? port(m.goferMount) : -1,
+      m.isFile,
+      mountFlags(m),
+      m.type === 'gofer' ? String(m.goferMount) : m.options.join(','),
+    ]),
+    boot.maskedPaths,
+    boot.readonlyPaths,
+    boot.hostname,
+    boot.domainname,
+    boot.sysctl.map(([name, value]) => `${name}=${value}`),
+    boot.limits.pids,
+    Math.ceil(boot.limits.memory / 1024),
+    processOrder(boot.process, stdio),
+  ]
+}

@@ -1,0 +1,188 @@
+/**
+ * QEMU's `microvm` machine as the {@link Vmm}. The kernel is an ELF file started by its PVH note; memory is a file, shared
+ * while a template is made and private when it is restored, so that restored VMs share what they don't change.
+ *
+ * The process is confined: a user of its own, an empty root with QEMU's own files in it, no network, QEMU's seccomp filter.
+ * The guest's devices are serial ports and a network card; files come through serial ports from the gofer.
+ */
+import { type StdioOptions, spawn } from 'node:child_process'
+import { closeSync, existsSync, lstatSync, openSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { close } from '../native/host.ts'
+import { QmpClient } from './qmp.ts'
+import { socketPair } from './sockets.ts'
+import { type Confinement, NINEP_PORTS, type RunningVm, type Template, type VmConnections, type Vmm, type VmShape } from './vmm.ts'
+
+const PLACES = ['/usr/bin/qemu-system-x86_64', '/usr/local/bin/qemu-system-x86_64']
+
+export function findQemu(): string {
+  const found = PLACES.find((path) => existsSync(path))
+  if (!found) throw new Error('QEMU is not installed (Debian: apt-get install qemu-system-x86)')
+  return found
+}
+
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'
+
+/** What QEMU reads: its libraries, firmware and device modules. Not below: any configuration or user's file. */
+const QEMU_FILES = ['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/dev/null', '/dev/urandom']
+
+const MAX_VIRTIO_PORTS = NINEP_PORTS + 2
+
+/** `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. */
+function commandLine(shape: VmShape): string {
+  const common =
+    'console=ttyS0 quiet reboot=t panic=-1 no_timer_check mitigations=off nokaslr tsc=reliable random.trust_cpu=on ' +
+    'i8042.noaux=1 cryptomgr.notests net.ifnames=0 rcupdate.rcu_expedited=1'
+  return shape.accel === 'tcg' ? `${common} tsc_early_khz=${shape.tscKhz}` : common
+}
+
+/** Descriptors of a child by number, from 3 upwards. */
+class ChildFds {
+  readonly list: number[] = []
+  add(fd: number): number {
+    this.list.push(fd)
+    return 2 + this.list.length
+  }
+}
+
+/** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
+export function machineArguments(shape: VmShape, memory: string, fds: { agent: number; console: number; ninep: number[]; tap: number; noCable: number }): string[] {
+  const { accel, image } = shape
+  const args = [
+    ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
+    ...['-sandbox', SANDBOX],
+    ...['-global', 'virtio-mmio.force-legacy=false'],
+    ...['-object', `${memory},id=mem,size=${shape.memory}M`],
+    ...['-M', `microvm,memory-backend=mem${image.acpi ? '' : ',acpi=off'}`],
+    ...['-accel', accel, '-cpu', accel === 'kvm' ? 'host' : 'max'],
+    ...['-m', `${shape.memory}M`, '-smp', String(shape.cpus)],
+    ...['-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape)],
+    ...['-chardev', `socket,id=console,fd=${fds.console}`, '-serial', 'chardev:console'],
+    ...['-device', `virtio-serial-device,max_ports=${MAX_VIRTIO_PORTS}`],
+    ...['-chardev', `socket,id=agent,fd=${fds.agent}`, '-device', 'virtserialport,chardev=agent,name=agent'],
+  ]
+  for (let port = 0; port < NINEP_PORTS; port++) {
+    const fd = fds.ninep[port] ?? -1
+    args.push('-chardev', fd < 0 ? `null,id=np${port}` : `socket,id=np${port},fd=${fd}`)
+    args.push('-device', `virtserialport,chardev=np${port},name=9p.${port}`)
+  }
+  // No offloads: the tap has them or not by its host, and a template must fit both.
+  const plain = ['csum', 'gso', 'guest_csum', 'guest_tso4', 'guest_tso6', 'guest_ecn', 'guest_ufo', 'host_tso4', 'host_tso6', 'host_ecn', 'host_ufo']
+  args.push('-netdev', fds.tap < 0 ? `stream,id=n0,server=off,addr.type=fd,addr.str=${fds.noCable}` : `tap,id=n0,fd=${fds.tap},vhost=off`)
+  args.push('-device', `virtio-net-device,netdev=n0,${plain.map((f) => `${f}=off`).join(',')}`)
+  return args
+}
+
+/** Memory stays in its file: neither saved nor restored. */
+const IGNORE_SHARED = { capabilities: [{ capability: 'x-ignore-shared', state: true }] }
+
+const qmpArguments = (fd: number) => ['-chardev', `socket,id=qmp,fd=${fd}`, '-mon', 'chardev=qmp,mode=control']
+
+export class Qemu implements Vmm {
+  private readonly path = findQemu()
+  private readonly dist: string
+
+  constructor(dist: string) {
+    this.dist = dist
+  }
+
+  /** Told at every start, so by the file and not by running it. */
+  version(): string {
+    const { size, mtimeMs } = statSync(this.path)
+    return `qemu-${size}-${Math.floor(mtimeMs)}`
+  }
+
+  boot(shape: VmShape, to: VmConnections, confinement: Confinement): RunningVm {
+    const fds = new ChildFds()
+    return this.spawn([...this.machine(shape, 'memory-backend-ram', to, fds)], fds, confinement, [], shape)
+  }
+
+  restore(shape: VmShape, template: Template, to: VmConnections, confinement: Confinement): RunningVm {
+    const fds = new ChildFds()
+    const state = openSync(template.state, 'r')
+    const memory = `memory-backend-file,mem-path=${template.memory},share=off`
+    const [control, controlThere] = socketPair()
+    const args = [...this.machine(shape, memory, to, fds), '-incoming', 'defer', ...qmpArguments(fds.add(controlThere))]
+    // In one go: QEMU takes them when it has set the machine up, and runs it when it is restored.
+    new QmpClient(control).send(
+      ['qmp_capabilities', {}],
+      ['migrate-set-capabilities', IGNORE_SHARED],
+      ['migrate-incoming', { uri: `fd:${fds.add(state)}` }],
+    )
+    const env = [`LD_PRELOAD=${join(this.dist, 'private-memory.so')}`, `TSSANDBOX_TEMPLATE=${template.memory}`]
+    const vm = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
+    closeSync(state)
+    close(controlThere)
+    return vm
+  }
+
+  private machine(shape: VmShape, memory: string, to: VmConnections, fds: ChildFds): string[] {
+    return machineArguments(shape, memory, {
+      agent: fds.add(to.agent),
+      console: fds.add(to.console),
+      ninep: to.ninep.map((fd) => (fd < 0 ? -1 : fds.add(fd))),
+      tap: to.tap < 0 ? -1 : fds.add(to.tap),
+      noCable: to.tap < 0 ? fds.add(to.noCable) : -1,
+    })
+  }
+
+  private spawn(args: string[], fds: ChildFds, c: Confinement, env: string[], shape: VmShape, files: string[] = []): RunningVm {
+    const views = [...QEMU_FILES, shape.image.vmlinux, shape.image.initramfs, ...files]
+    if (shape.accel === 'kvm') views.push('/dev/kvm')
+    const group = shape.accel === 'kvm' ? statSync('/dev/kvm').gid : c.id
+    const launch = [
+      ...['--ns', 'mnt,ipc,uts,net', '--default-signals', '--setsid', '--no-core', '--no-io-uring', '--clear-env'],
+      ...c.cgroups.flatMap((dir) => ['--cgroup', dir]),
+      ...(fds.list.length ? ['--keep-fd', `3-${2 + fds.list.length}`] : []),
+      ...views.filter(exists).flatMap((path) => ['--view', path]),
+      ...['--user', `${c.id}:${group}`, '--bounding-caps', '0', '--no-new-privs'],
+      ...env.flatMap((e) => ['--env', e]),
+      // After the change of user, which would undo it.
+      ...['--pdeathsig', '9', '--argv0', 'tssandbox-qemu', '--', this.path, ...args],
+    ]
+    const stdio: StdioOptions = ['ignore', 'ignore', 2, ...fds.list]
+    const child = spawn(join(this.dist, 'launch'), launch, { stdio })
+    child.on('error', () => {})
+    if (child.pid === undefined) throw new Error('cannot run launch: is the project built?')
+    return { pid: child.pid }
+  }
+
+  save(shape: VmShape, dir: string, ready: (agent: number) => void): void {
+    const [agent, agentThere] = socketPair()
+    const [control, controlThere] = socketPair()
+    const [console, consoleThere] = socketPair()
+    const [cable, noCable] = socketPair()
+    const fds = new ChildFds()
+    const memoryFile = join(dir, 'memory')
+    const stateFile = join(dir, 'state')
+    writeFileSync(stateFile, '')
+    const state = openSync(stateFile, 'w')
+    const memory = `memory-backend-file,mem-path=${memoryFile},share=on`
+    const args = this.machine(shape, memory, { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere }, fds)
+    args.push(...qmpArguments(fds.add(controlThere)))
+    // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.
+    const child = spawn(this.path, args, { stdio: ['ignore', 'ignore', 2, ...fds.list] })
+    child.on('error', () => {})
+    for (const fd of [agentThere, controlThere, consoleThere, noCable]) close(fd)
+    try {
+      ready(agent)
+      const qmp = new QmpClient(control)
+      qmp.run('qmp_capabilities')
+      qmp.run('migrate-set-capabilities', IGNORE_SHARED)
+      // Not stopped before: the run state is saved, too, and it is to run when it is restored. Saving ends with a stop.
+      qmp.giveFd('state', state)
+      qmp.run('migrate', { uri: 'fd:state' })
+      qmp.waitFor(() => {
+        const { status } = qmp.run('query-migrate') as { status?: string }
+        if (status === 'failed') throw new Error('QEMU could not save the virtual machine')
+        return status === 'completed'
+      })
+    } finally {
+      child.kill('SIGKILL')
+      closeSync(state)
+      for (const fd of [agent, control, console, cable]) close(fd)
+    }
+  }
+}
+
+const exists = (path: string) => lstatSync(path, { throwIfNoEntry: false }) !== undefined

@@ -1,0 +1,55 @@
+/**
+ * Templates: a VM that has booted and waits for its first order, saved once per shape and restored for each container. A
+ * template holds nothing of any container; clock, randomness and names are given to each VM when it wakes.
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Store } from './store.ts'
+import { NINEP_PORTS, type Template, type Vmm, type VmShape } from './vmm.ts'
+
+/** Counts up with any change of the machine's devices or of what the agent does before it says hello. */
+const DEVICES = 1
+
+interface TemplateManifest {
+  memoryBytes: number
+  stateBytes: number
+}
+
+/** Everything that a restored VM has to have in common with the saved one. */
+export function templateName(shape: VmShape, vmm: string): string {
+  const key = [shape.image.hash, shape.accel, shape.memory, shape.cpus, shape.tscKhz, NINEP_PORTS, DEVICES, vmm]
+  return createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 24)
+}
+
+/** Whole, as its manifest says; null otherwise. */
+export function findTemplate(dir: string): Template | null {
+  const template = { memory: join(dir, 'memory'), state: join(dir, 'state') }
+  try {
+    const manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8')) as TemplateManifest
+    const whole =
+      statSync(template.memory).size === manifest.memoryBytes && statSync(template.state).size === manifest.stateBytes
+    return whole && manifest.stateBytes > 0 ? template : null
+  } catch {
+    return null
+  }
+}
+
+/** Finds or makes the template for `shape`. `ready`: see {@link Vmm.save}. */
+export function template(store: Store, vmm: Vmm, shape: VmShape, ready: (agent: number) => void): Template {
+  const dir = join(store.dir, 'templates', templateName(shape, vmm.version()))
+  const found = findTemplate(dir)
+  if (found) return found
+  rmSync(dir, { recursive: true, force: true })
+  store.publish(dir, (temporary) => {
+    vmm.save(shape, temporary, ready)
+    const manifest: TemplateManifest = {
+      memoryBytes: statSync(join(temporary, 'memory')).size,
+      stateBytes: statSync(join(temporary, 'state')).size,
+    }
+    writeFileSync(join(temporary, 'manifest.json'), JSON.stringify(manifest))
+  })
+  const made = findTemplate(dir)
+  if (!made) throw new Error(`the virtual machine's template in ${dir} is not whole`)
+  return made
+}

@@ -1,0 +1,163 @@
+/*
+ * The agent: pid 1 of the VM of --platform=microvm. C because it is the guest's init: it has to be small, static and there
+ * before any file system; a JavaScript engine would be most of the VM's memory.
+ *
+ * One process, one poll loop (loop in init.c). It must never wait: the 9P connections of every mount go through it
+ * (relay.c), so a thing that waits for a file waits for this loop. What may wait happens in children.
+ * It never touches a path that is not of its own initramfs, /proc, /sys or the cgroup tree, for the same reason.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "frame.h"
+
+enum {
+	AGENT_VERSION = 1,
+	MAX_PROCESSES = 256, /* started by the host; what they start themselves is theirs */
+	MAX_MOUNTS = 32,     /* of one container; the host has no more 9P ports than that */
+	MAX_CONTAINERS = 32, /* of a pod */
+	MAX_STRINGS = 16384, /* arguments or variables of one process */
+	WINDOW = 65536,      /* bytes of one stream that are on their way at most, in each direction */
+	CHUNK = 16384,
+	STREAMS = 3,
+	TERMINAL = 2, /* index of a terminal's stream */
+};
+
+/* Kinds of messages; microvm/messages.ts has the same table with what each carries. */
+enum message {
+	MSG_WAKE = 1,
+	MSG_CREATE,
+	MSG_START,
+	MSG_EXEC,
+	MSG_INPUT,
+	MSG_CREDIT,
+	MSG_SIGNAL,
+	MSG_RESIZE,
+	MSG_PROCESSES,
+	MSG_STATS,
+	MSG_FREEZE,
+	MSG_UPDATE,
+	MSG_DESTROY,
+	MSG_NETWORK,
+	MSG_HELLO = 64,
+	MSG_REPLY,
+	MSG_OUTPUT,
+	MSG_CONSUMED,
+	MSG_EXIT,
+};
+
+enum stdio_kind { STDIO_NULL, STDIO_PIPE, STDIO_TTY };
+enum signal_target { TARGET_PROCESS, TARGET_GROUP, TARGET_ALL };
+
+struct rlimit_order {
+	uint32_t resource;
+	uint64_t soft, hard;
+};
+
+/* What a process is started with, out of a frame; strings are copies with a NUL (strings_free). */
+struct process_order {
+	char **args, **env;
+	char *cwd;
+	uint32_t uid, gid, gid_count;
+	gid_t gids[256];
+	int umask;
+	uint64_t caps[5]; /* bounding, effective, inheritable, permitted, ambient */
+	uint32_t limit_count;
+	struct rlimit_order limits[16];
+	bool terminal, no_new_privs;
+	uint32_t rows, cols;
+	int oom_score_adj; /* 1001: as it is */
+	uint32_t stdio[3];
+};
+
+struct mount_order {
+	char *destination, *source, *options;
+	uint32_t type, flags;
+	int port; /* of the 9P connection, else -1 */
+	bool is_file;
+};
+
+struct container_order {
+	uint32_t id;
+	int root_port;
+	bool root_readonly, root_overlay;
+	char *hostname, *domainname;
+	uint32_t mount_count, masked_count, readonly_count, sysctl_count;
+	struct mount_order mounts[MAX_MOUNTS];
+	char *masked[128], *readonly[128], *sysctl[128]; /* sysctl: NAME=VALUE */
+	uint32_t pids, memory_kib;
+	struct process_order process;
+	/* Connected descriptors of the 9P mounts, by port; filled in by relay_open. */
+	int transport[64];
+};
+
+/* orders.c: frames to orders. False: malformed; nothing is left allocated. */
+bool read_process(struct reader *r, struct process_order *out);
+bool read_container(struct reader *r, struct container_order *out);
+void process_order_free(struct process_order *o);
+void container_order_free(struct container_order *o);
+
+/* init.c */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void send_frame(struct writer *w);
+void reply(uint32_t seq, int error, const char *text);
+bool write_text(const char *path, const char *text);
+long read_text(const char *path, char *out, size_t size);
+
+/* process.c: the processes that the host started, their descriptors and their ends. */
+struct process {
+	bool used;
+	uint32_t handle, container, seq; /* seq: of the request that is not answered yet, else 0 */
+	pid_t pid;                       /* ours */
+	uint32_t inner;                  /* its own */
+	bool ready, started, exited, reported, input_closed;
+	int status;
+	int sync;      /* SOCK_SEQPACKET to the child until it has exec'd, else -1 */
+	int input;     /* -1: none */
+	int output[STREAMS]; /* pipes of standard output and error; a terminal's master, which is `input`, too */
+	uint32_t unacknowledged[STREAMS];
+	unsigned char *pending; /* input that the process has not taken */
+	uint32_t pending_start, pending_length;
+};
+extern struct process processes[MAX_PROCESSES];
+struct process *process_by_handle(uint32_t handle);
+struct process *process_init(uint32_t container);
+/* Forks; returns 0 in the child, with its end of the sync socket and stdio (-1: made by the child) in place. */
+int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,
+		  int *sync);
+void process_input(uint32_t handle, const unsigned char *bytes, uint32_t length);
+void process_credit(uint32_t handle, uint32_t stream, uint32_t count);
+void process_resize(uint32_t handle, uint32_t rows, uint32_t cols);
+void process_start(uint32_t seq, uint32_t container);
+void reap(void);
+/* The poll loop's view: descriptors are added to `fds`, then served. */
+struct pollfd;
+int processes_poll(struct pollfd *fds, int count);
+void processes_serve(void);
+
+/* child.c: in the child, until exec. */
+int pty_open(const struct process_order *o, int sync);
+void child_prepare(struct process_order *o, int sync, char *path, size_t size);
+void child_exec(struct process_order *o, int sync, const char *path) __attribute__((noreturn));
+void child_fail(int sync, int error, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
+void child_ready(int sync, uint32_t inner);
+
+/* container.c */
+void container_main(struct container_order *o, int sync) __attribute__((noreturn));
+/* join.c: exec. */
+void join_main(pid_t init, uint32_t container, struct process_order *o, int sync) __attribute__((noreturn));
+
+/* control.c: what is asked of running containers. */
+void handle_frame(const unsigned char *frame, uint32_t length);
+
+/* relay.c: 9P ports. */
+int relay_open(int port); /* the end for mount(2), or -errno */
+int relays_poll(struct pollfd *fds, int count);
+void relays_serve(void);
+int find_port(const char *name);
+
+/* network.c */
+int network_configure(struct reader *r);

@@ -1,0 +1,274 @@
+/*
+ * A container's first process, from clone(2) to exec(2): root file system, the OCI mounts, then the wait for `start`.
+ * In mount, pid, ipc and uts namespaces of its own; the network is the VM's. Mount points are found with RESOLVE_IN_ROOT,
+ * so a link in the image never leads out of it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+enum mount_type { M_GOFER, M_TMPFS, M_PROC, M_SYSFS, M_DEVPTS, M_MQUEUE, M_CGROUP, M_CGROUP2, M_DEV };
+
+/* Where the root is put together, in the agent's own tmpfs. */
+#define ROOT "/run/root"
+#define LOWER "/run/lower"
+#define UPPER "/run/upper"
+
+static int sync_fd, root_fd;
+
+#define fail(format, ...) child_fail(sync_fd, errno, format ": %s", ##__VA_ARGS__, strerror(errno))
+
+static int in_root(const char *path, int flags)
+{
+	struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+
+	return syscall(SYS_openat2, root_fd, path, &how, sizeof how);
+}
+
+/* O_PATH descriptor of a mount point, made where it is missing. */
+static int mount_point(const char *path, bool is_file)
+{
+	char part[4096];
+	int fd = in_root(path, O_PATH);
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	for (size_t i = 1;; i++) {
+		if (path[i] && path[i] != '/')
+			continue;
+		snprintf(part, sizeof part, "%.*s", (int)i, path);
+		fd = in_root(part, O_PATH);
+		if (fd < 0) {
+			char *slash = strrchr(part, '/');
+			const char *name = slash + 1;
+			*slash = 0;
+			int parent = in_root(*part ? part : "/", O_PATH | O_DIRECTORY);
+			if (parent < 0)
+				return -1;
+			int made = is_file && !path[i] ? mknodat(parent, name, S_IFREG | 0644, 0) : mkdirat(parent, name, 0755);
+			int error = errno;
+			close(parent);
+			if (made && error != EEXIST)
+				return errno = error, -1;
+			*slash = '/';
+			fd = in_root(part, O_PATH);
+		}
+		if (fd < 0 || !path[i])
+			return fd;
+		close(fd);
+	}
+}
+
+static const char *fd_path(int fd, char out[32])
+{
+	snprintf(out, 32, "/proc/self/fd/%d", fd);
+	return out;
+}
+
+static void mount_9p(const struct container_order *o, int port, const char *aname, const char *cache, const char *source,
+		     const char *target)
+{
+	char options[256];
+	int fd = port >= 0 && port < 64 ? o->transport[port] : -1;
+
+	snprintf(options, sizeof options,
+		 "trans=fd,rfdno=%d,wfdno=%d,version=9p2000.L,msize=524288,access=user,aname=%s,cache=%s", fd, fd, aname,
+		 cache);
+	if (mount(source, target, "9p", 0, options))
+		fail("mounting %s from the gofer", source);
+	close(fd);
+}
+
+static void mount_root(const struct container_order *o)
+{
+	mkdir(ROOT, 0755);
+	if (!o->root_overlay) {
+		mount_9p(o, o->root_port, "0", "loose", "rootfs", ROOT);
+	} else {
+		mkdir(LOWER, 0755), mkdir(UPPER, 0755);
+		mount_9p(o, o->root_port, "0", "loose", "rootfs", LOWER);
+		if (mount("upper", UPPER, "tmpfs", 0, "mode=755") || mkdir(UPPER "/data", 0755) || mkdir(UPPER "/work", 0755))
+			fail("upper layer");
+		/* The new root has the attributes of the old one's directory. */
+		struct stat st;
+		if (!stat(LOWER, &st))
+			chmod(UPPER "/data", st.st_mode & 07777), chown(UPPER "/data", st.st_uid, st.st_gid);
+		if (mount("overlay", ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" UPPER "/data,workdir=" UPPER "/work"))
+			fail("overlay");
+	}
+	root_fd = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root_fd < 0)
+		fail("root");
+}
+
+static void make_devices(const char *dir)
+{
+	static const struct { const char *name; unsigned major, minor; } nodes[] = {
+		{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
+	};
+	static const char *const links[][2] = {
+		{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+		{ "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" }, { "core", "/proc/kcore" },
+	};
+	char path[128];
+
+	for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, nodes[i].name);
+		if (mknod(path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)))
+			fail("%s", path);
+	}
+	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, links[i][0]);
+		symlink(links[i][1], path);
+	}
+	snprintf(path, sizeof path, "%s/pts", dir), mkdir(path, 0755);
+	snprintf(path, sizeof path, "%s/shm", dir), mkdir(path, 01777);
+	snprintf(path, sizeof path, "%s/mqueue", dir), mkdir(path, 0755);
+}
+
+static void mount_one(const struct container_order *o, const struct mount_order *m)
+{
+	static const char *const types[] = { "9p", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "cgroup2", "tmpfs" };
+	char at[32], aname[16];
+	int fd = mount_point(m->destination, m->is_file);
+
+	if (fd < 0)
+		fail("mount point %s", m->destination);
+	if (m->type == M_GOFER) {
+		char own[40];
+		snprintf(own, sizeof own, "/run/mount%d", m->port);
+		snprintf(aname, sizeof aname, "%s", m->options);
+		mkdir(own, 0755);
+		mount_9p(o, m->port, aname, "mmap", m->source, own);
+		/* v9fs takes every root for a directory, so a single file comes in one of its own. */
+		if (m->is_file)
+			strcat(own, "/file");
+		if (mount(own, fd_path(fd, at), NULL, MS_BIND, NULL))
+			fail("mounting %s on %s", m->source, m->destination);
+	} else {
+		const char *options = m->type == M_CGROUP ? "" : m->options;
+		if (mount(m->source, fd_path(fd, at), types[m->type], m->flags, options))
+			fail("mounting %s (%s, %s) on %s", m->source, types[m->type], options, m->destination);
+	}
+	close(fd);
+	if (m->type != M_DEV && !(m->type == M_GOFER && m->flags))
+		return;
+	/* What was mounted lies over the point now. */
+	fd = in_root(m->destination, O_PATH);
+	if (fd < 0)
+		fail("%s", m->destination);
+	if (m->type == M_DEV)
+		make_devices(fd_path(fd, at));
+	else if (mount(NULL, fd_path(fd, at), NULL, MS_REMOUNT | MS_BIND | m->flags, NULL))
+		fail("flags of %s", m->destination);
+	close(fd);
+}
+
+static void cover(const char *path, bool readonly)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return;
+	if (readonly) {
+		if (mount(path, path, NULL, MS_BIND | MS_REC, NULL) ||
+		    mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL))
+			fail("readonlyPaths: %s", path);
+	} else if (S_ISDIR(st.st_mode) ? mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0")
+				       : mount("/dev/null", path, NULL, MS_BIND, NULL))
+		fail("maskedPaths: %s", path);
+}
+
+static void set_sysctl(char *assignment)
+{
+	char path[512] = "/proc/sys/";
+	char *value = strchr(assignment, '=');
+
+	if (!value)
+		return;
+	*value++ = 0;
+	size_t at = strlen(path);
+	for (const char *c = assignment; *c && at < sizeof path - 1; c++)
+		path[at++] = *c == '.' ? '/' : *c;
+	path[at] = 0;
+	if (!write_text(path, value))
+		fail("sysctl %s", assignment);
+}
+
+static void join_cgroup(const struct container_order *o)
+{
+	char dir[64], path[128], text[32];
+
+	snprintf(dir, sizeof dir, "/cg/%u", o->id);
+	mkdir(dir, 0755);
+	snprintf(path, sizeof path, "%s/pids.max", dir);
+	snprintf(text, sizeof text, "%u", o->pids);
+	if (o->pids && !write_text(path, text))
+		fail("pids limit");
+	snprintf(path, sizeof path, "%s/memory.max", dir);
+	snprintf(text, sizeof text, "%lluK", (unsigned long long)o->memory_kib);
+	if (o->memory_kib && !write_text(path, text))
+		fail("memory limit");
+	snprintf(path, sizeof path, "%s/cgroup.procs", dir);
+	if (!write_text(path, "0") || unshare(CLONE_NEWCGROUP))
+		fail("cgroup");
+}
+
+void container_main(struct container_order *o, int sync)
+{
+	char path[4096], go;
+
+	sync_fd = sync;
+	setsid();
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		fail("propagation");
+	join_cgroup(o);
+	mount_root(o);
+	for (uint32_t i = 0; i < o->mount_count; i++)
+		mount_one(o, &o->mounts[i]);
+	if (sethostname(o->hostname, strlen(o->hostname)) || setdomainname(o->domainname, strlen(o->domainname)))
+		fail("hostname");
+	if (chdir(ROOT) || syscall(SYS_pivot_root, ".", "."))
+		fail("pivot_root");
+	close(root_fd);
+	for (uint32_t i = 0; i < o->sysctl_count; i++)
+		set_sysctl(o->sysctl[i]);
+	/* The container's /dev/null is needed for masking; the agent's tree is still below. */
+	for (uint32_t i = 0; i < o->readonly_count; i++)
+		cover(o->readonly[i], true);
+	for (uint32_t i = 0; i < o->masked_count; i++)
+		cover(o->masked[i], false);
+	if (umount2(".", MNT_DETACH) || chdir("/"))
+		fail("leaving the agent's tree");
+	if (o->root_readonly && mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL))
+		fail("read-only root");
+	if (o->process.terminal) {
+		int slave = pty_open(&o->process, sync);
+		int console = open("/dev/console", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		if (console >= 0)
+			close(console);
+		char name[32];
+		/* As runc: the terminal is the container's console. */
+		mount(fd_path(slave, name), "/dev/console", NULL, MS_BIND, NULL);
+		if (slave > 2)
+			close(slave);
+	}
+	child_prepare(&o->process, sync, path, sizeof path);
+	child_ready(sync, 1);
+	if (recv(sync, &go, 1, 0) != 1)
+		_exit(0);
+	child_exec(&o->process, sync, path);
+}

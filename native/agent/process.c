@@ -1,0 +1,411 @@
+/*
+ * Processes that the host started: their pipes or terminal, credit for what is on its way, and how they end. An exit is
+ * reported once, after everything that the process had written when it ended.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+struct process processes[MAX_PROCESSES];
+
+/* Slots of a process in the poll set; -1: not polled. */
+static struct { int sync, input, output[STREAMS]; } slots[MAX_PROCESSES];
+static struct pollfd *polled;
+
+struct process *process_by_handle(uint32_t handle)
+{
+	for (int i = 0; i < MAX_PROCESSES; i++)
+		if (processes[i].used && processes[i].handle == handle)
+			return &processes[i];
+	return NULL;
+}
+
+struct process *process_init(uint32_t container)
+{
+	for (int i = 0; i < MAX_PROCESSES; i++)
+		if (processes[i].used && processes[i].container == container && processes[i].inner == 1)
+			return &processes[i];
+	return NULL;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void release(struct process *p)
+{
+	if (p->output[TERMINAL] == p->input)
+		p->input = -1;
+	close_fd(&p->sync);
+	close_fd(&p->input);
+	for (int i = 0; i < STREAMS; i++)
+		close_fd(&p->output[i]);
+	free(p->pending);
+	memset(p, 0, sizeof *p);
+}
+
+/* In the child: its own descriptors 0, 1 and 2 where they are pipes or nothing. */
+static void take_stdio(const uint32_t stdio[3], int pipes[3][2])
+{
+	for (int i = 0; i < 3; i++) {
+		int fd = -1;
+		if (stdio[i] == STDIO_NULL)
+			fd = open("/dev/null", O_RDWR);
+		else if (stdio[i] == STDIO_PIPE)
+			fd = pipes[i][i == 0 ? 0 : 1];
+		if (fd >= 0 && fd != i)
+			dup2(fd, i);
+	}
+}
+
+int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,
+		  int *sync)
+{
+	struct process *p = NULL;
+	int pair[2], pipes[3][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 } }, error = 0;
+
+	for (int i = 0; i < MAX_PROCESSES && !p; i++)
+		if (!processes[i].used)
+			p = &processes[i];
+	if (!p || process_by_handle(handle))
+		return -EAGAIN;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	for (int i = 0; i < 3 && !error; i++)
+		if (stdio[i] == STDIO_PIPE && pipe2(pipes[i], O_CLOEXEC))
+			error = errno;
+	unsigned char *pending = error ? NULL : malloc(WINDOW);
+	struct clone_args args = { .flags = clone_flags, .exit_signal = SIGCHLD };
+	pid_t pid = pending ? syscall(SYS_clone3, &args, sizeof args) : -1;
+	if (pid < 0 && !error)
+		error = pending ? errno : ENOMEM;
+	if (pid == 0) {
+		*sync = pair[1];
+		take_stdio(stdio, pipes);
+		return 0;
+	}
+	close(pair[1]);
+	close_fd(&pipes[0][0]);
+	close_fd(&pipes[1][1]);
+	close_fd(&pipes[2][1]);
+	if (error) {
+		close(pair[0]);
+		close_fd(&pipes[0][1]);
+		close_fd(&pipes[1][0]);
+		close_fd(&pipes[2][0]);
+		free(pending);
+		return -error;
+	}
+	*p = (struct process){ .used = true, .handle = handle, .container = container, .seq = seq, .pid = pid,
+			       .sync = pair[0], .input = pipes[0][1], .output = { pipes[1][0], pipes[2][0], -1 },
+			       .pending = pending };
+	for (int i = 0; i < 3; i++) {
+		int fd = i == 0 ? p->input : p->output[i - 1];
+		if (fd >= 0)
+			fcntl(fd, F_SETFL, O_NONBLOCK);
+	}
+	return pid;
+}
+
+static void send_consumed(struct process *p, uint32_t count)
+{
+	unsigned char buffer[64];
+	struct writer w;
+
+	frame_begin(&w, buffer, sizeof buffer);
+	write_array(&w, 3);
+	write_u64(&w, MSG_CONSUMED);
+	write_u64(&w, p->handle);
+	write_u64(&w, count);
+	send_frame(&w);
+}
+
+static void send_output(struct process *p, int stream, const void *bytes, uint32_t length)
+{
+	static unsigned char buffer[CHUNK + 64];
+	struct writer w;
+
+	frame_begin(&w, buffer, sizeof buffer);
+	write_array(&w, 4);
+	write_u64(&w, MSG_OUTPUT);
+	write_u64(&w, p->handle);
+	write_u64(&w, stream + 1);
+	write_bytes(&w, bytes, length);
+	send_frame(&w);
+}
+
+static void push_input(struct process *p)
+{
+	while (p->pending_length && p->input >= 0) {
+		ssize_t n = write(p->input, p->pending + p->pending_start, p->pending_length);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0) {
+			/* Nobody reads any more: swallow, so that the host's writer is not held up. */
+			n = p->pending_length;
+			if (p->input != p->output[TERMINAL])
+				close_fd(&p->input);
+		}
+		send_consumed(p, n);
+		p->pending_start += n;
+		p->pending_length -= n;
+	}
+	if (!p->pending_length)
+		p->pending_start = 0;
+	if (!p->pending_length && p->input_closed && p->input >= 0 && p->input != p->output[TERMINAL])
+		close_fd(&p->input);
+}
+
+void process_input(uint32_t handle, const unsigned char *bytes, uint32_t length)
+{
+	struct process *p = process_by_handle(handle);
+
+	if (!p)
+		return;
+	if (length == 0)
+		p->input_closed = true;
+	else if (p->input < 0)
+		send_consumed(p, length);
+	else {
+		if (p->pending_start) {
+			memmove(p->pending, p->pending + p->pending_start, p->pending_length);
+			p->pending_start = 0;
+		}
+		/* More than the window: the host broke the rules, and loses what is too much. */
+		if (length > WINDOW - p->pending_length)
+			length = WINDOW - p->pending_length;
+		memcpy(p->pending + p->pending_length, bytes, length);
+		p->pending_length += length;
+	}
+	push_input(p);
+}
+
+void process_credit(uint32_t handle, uint32_t stream, uint32_t count)
+{
+	struct process *p = process_by_handle(handle);
+
+	if (!p || stream < 1 || stream > STREAMS)
+		return;
+	uint32_t *u = &p->unacknowledged[stream - 1];
+	*u -= count < *u ? count : *u;
+}
+
+void process_resize(uint32_t handle, uint32_t rows, uint32_t cols)
+{
+	struct process *p = process_by_handle(handle);
+	struct winsize size = { .ws_row = rows, .ws_col = cols };
+
+	if (p && p->output[TERMINAL] >= 0)
+		ioctl(p->output[TERMINAL], TIOCSWINSZ, &size);
+}
+
+void process_start(uint32_t seq, uint32_t container)
+{
+	struct process *p = process_init(container);
+
+	if (!p || !p->ready || p->started || p->exited || send(p->sync, "S", 1, MSG_NOSIGNAL) != 1) {
+		reply(seq, p ? EBUSY : ESRCH, "the container cannot be started");
+		return;
+	}
+	p->started = true;
+	p->seq = seq;
+}
+
+static void pull_output(struct process *p, int stream)
+{
+	static unsigned char buffer[CHUNK];
+
+	while (p->output[stream] >= 0 && p->unacknowledged[stream] < WINDOW) {
+		uint32_t room = WINDOW - p->unacknowledged[stream];
+		ssize_t n = read(p->output[stream], buffer, room < CHUNK ? room : CHUNK);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			/* End of the pipe; EIO: nobody has the terminal open any more. */
+			send_output(p, stream, "", 0);
+			if (p->output[stream] == p->input)
+				p->input = -1;
+			close_fd(&p->output[stream]);
+			return;
+		}
+		p->unacknowledged[stream] += n;
+		send_output(p, stream, buffer, n);
+	}
+}
+
+/* Nothing of before the end is left: the pipes are closed, or were found empty. */
+static bool drained(struct process *p)
+{
+	for (int i = 0; i < STREAMS; i++) {
+		struct pollfd fd = { p->output[i], POLLIN, 0 };
+		if (p->output[i] >= 0 && poll(&fd, 1, 0) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* What is written back to 9P files when the last process leaves a mount namespace has to be there before init's end is. */
+static bool last_one(const struct process *p)
+{
+	for (int i = 0; i < MAX_PROCESSES && p->inner == 1; i++) {
+		const struct process *other = &processes[i];
+		if (other->used && other != p && other->container == p->container && !other->exited)
+			return false;
+	}
+	return true;
+}
+
+static void report_exit(struct process *p)
+{
+	unsigned char buffer[64];
+	struct writer w;
+
+	if (p->exited && !p->reported && drained(p) && last_one(p)) {
+		frame_begin(&w, buffer, sizeof buffer);
+		write_array(&w, 3);
+		write_u64(&w, MSG_EXIT);
+		write_u64(&w, p->handle);
+		write_u64(&w, WIFSIGNALED(p->status) ? 128 + WTERMSIG(p->status) : WEXITSTATUS(p->status));
+		send_frame(&w);
+		p->reported = true;
+	}
+	if (p->reported && p->output[0] < 0 && p->output[1] < 0 && p->output[TERMINAL] < 0)
+		release(p);
+}
+
+/* Sent once a request about this process is settled: 0, or why not. */
+static void settle(struct process *p, int error, const char *text)
+{
+	unsigned char buffer[4200];
+	struct writer w;
+
+	if (!p->seq)
+		return;
+	frame_begin(&w, buffer, sizeof buffer);
+	write_array(&w, 5);
+	write_u64(&w, MSG_REPLY);
+	write_u64(&w, p->seq);
+	write_u64(&w, error);
+	write_bytes(&w, text, strlen(text));
+	write_array(&w, 1);
+	write_u64(&w, p->inner);
+	send_frame(&w);
+	p->seq = 0;
+}
+
+/* Messages of the child: 'M' with a terminal's master, 'R' inner pid, 'E' errno and text; its end: it runs. */
+static void hear(struct process *p)
+{
+	unsigned char text[4096];
+	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	struct iovec iov = { text, sizeof text - 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control };
+	ssize_t n = recvmsg(p->sync, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		close_fd(&p->sync);
+		if (p->ready)
+			settle(p, 0, "");
+		return;
+	}
+	text[n] = 0;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	if (text[0] == 'M' && c && c->cmsg_type == SCM_RIGHTS) {
+		int fd;
+		memcpy(&fd, CMSG_DATA(c), sizeof fd);
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		close_fd(&p->input);
+		p->input = p->output[TERMINAL] = fd;
+	} else if (text[0] == 'R' && n == 5) {
+		memcpy(&p->inner, text + 1, 4);
+		p->ready = true;
+		/* A container's init waits for `start`; an exec is settled when its exec(2) has worked. */
+		if (p->inner == 1)
+			settle(p, 0, "");
+	} else if (text[0] == 'E' && n >= 5) {
+		int error;
+		memcpy(&error, text + 1, 4);
+		settle(p, error ? error : EIO, (char *)text + 5);
+	}
+}
+
+int processes_poll(struct pollfd *fds, int count)
+{
+	polled = fds;
+	for (int i = 0; i < MAX_PROCESSES; i++) {
+		struct process *p = &processes[i];
+		slots[i].sync = slots[i].input = -1;
+		for (int s = 0; s < STREAMS; s++)
+			slots[i].output[s] = -1;
+		if (!p->used)
+			continue;
+#define ADD(slot, fd, events) (slots[i].slot = count, fds[count++] = (struct pollfd){ fd, events, 0 })
+		if (p->sync >= 0)
+			ADD(sync, p->sync, POLLIN);
+		if (p->input >= 0 && p->pending_length)
+			ADD(input, p->input, POLLOUT);
+		for (int s = 0; s < STREAMS; s++)
+			if (p->output[s] >= 0 && p->unacknowledged[s] < WINDOW)
+				ADD(output[s], p->output[s], POLLIN);
+#undef ADD
+	}
+	return count;
+}
+
+void processes_serve(void)
+{
+	for (int i = 0; i < MAX_PROCESSES; i++) {
+		struct process *p = &processes[i];
+		if (!p->used)
+			continue;
+		if (slots[i].sync >= 0 && polled[slots[i].sync].revents)
+			hear(p);
+		if (slots[i].input >= 0 && polled[slots[i].input].revents)
+			push_input(p);
+		for (int s = 0; s < STREAMS; s++)
+			if (slots[i].output[s] >= 0 && polled[slots[i].output[s]].revents)
+				pull_output(p, s);
+		if (p->exited)
+			report_exit(p);
+	}
+}
+
+void reap(void)
+{
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (int i = 0; i < MAX_PROCESSES; i++) {
+			struct process *p = &processes[i];
+			if (!p->used || p->pid != pid || p->exited)
+				continue;
+			/* What it said last comes before its end. */
+			while (p->sync >= 0 && poll(&(struct pollfd){ p->sync, POLLIN, 0 }, 1, 0) > 0)
+				hear(p);
+			settle(p, ECHILD, "the process ended before it ran");
+			p->exited = true;
+			p->status = status;
+		}
+}

@@ -1,0 +1,181 @@
+/** microvm/ without a VM: frames, names, choices, archives; and the agent's parser, built for the host. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, describe, expect, test } from 'vitest'
+import { chooseAccel } from '../../microvm/accel.ts'
+import { cpio } from '../../microvm/cpio.ts'
+import { MSG } from '../../microvm/messages.ts'
+import { parseRoutes } from '../../microvm/network.ts'
+import { findTemplate, templateName } from '../../microvm/template.ts'
+import type { VmShape } from '../../microvm/vmm.ts'
+import { extractVmlinux } from '../../microvm/vmlinux.ts'
+import { decode, type Encodable, encode, Fields, FrameReader, MAX_FRAME, WireError } from '../../microvm/wire.ts'
+
+const base = mkdtempSync(join(tmpdir(), 'tssandbox-microvm-'))
+afterAll(() => rmSync(base, { recursive: true, force: true }))
+
+describe('frames', () => {
+  const leaf = fc.oneof(
+    fc.integer({ min: -(2 ** 31), max: 2 ** 53 - 1 }),
+    fc.boolean(),
+    fc.uint8Array({ maxLength: 300 }).map((b) => Buffer.from(b)),
+  )
+  const message = fc.array(fc.oneof(leaf, fc.array(leaf, { maxLength: 5 })), { maxLength: 20 })
+
+  test('what is encoded is decoded, in whatever pieces it comes', () => {
+    fc.assert(
+      fc.property(message, fc.array(fc.integer({ min: 1, max: 50 })), (value, sizes) => {
+        const frame = encode(value as Encodable)
+        const reader = new FrameReader()
+        let got: unknown
+        for (let at = 0, i = 0; at < frame.length; i++) {
+          const size = sizes[i] ?? frame.length
+          reader.push(frame.subarray(at, at + size))
+          at += size
+          got = reader.next() ?? got
+        }
+        expect(got).toEqual(value)
+      }),
+    )
+  })
+
+  test('mutated frames are values or WireErrors', () => {
+    const original = encode([65, 7, 0, 'text', [1, 2, [3, 'x', Buffer.alloc(40)]]])
+    let state = 12345
+    const rnd = (n: number) => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0
+      return (state >>> 8) % n
+    }
+    for (let n = 0; n < 200_000; n++) {
+      const body = Buffer.from(original.subarray(4))
+      for (let m = rnd(5); m >= 0; m--) body[rnd(body.length)] = rnd(256)
+      try {
+        decode(body.subarray(0, 1 + rnd(body.length)))
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error
+      }
+    }
+  })
+
+  test('sizes are bounded', () => {
+    const reader = new FrameReader()
+    reader.push(Buffer.from([0xff, 0xff, 0xff, 0x7f]))
+    expect(() => reader.next()).toThrow(WireError)
+    expect(() => encode(['x'.repeat(MAX_FRAME)])).toThrow(WireError)
+    let nested = Buffer.from([0x01])
+    for (let i = 0; i < 100; i++) nested = Buffer.concat([Buffer.from([0xdd, 0, 0, 0, 1]), nested])
+    expect(() => decode(nested)).toThrow(WireError)
+    expect(() => decode(Buffer.from([0xdd, 0xff, 0xff, 0xff, 0xff, 1]))).toThrow(WireError)
+  })
+
+  test('fields have types', () => {
+    expect(() => new Fields([-1]).u32()).toThrow(WireError)
+    expect(() => new Fields(['x' as never]).bytes()).toThrow(WireError)
+    expect(() => new Fields([]).list()).toThrow(WireError)
+    expect(new Fields([2 ** 32 - 1]).u32()).toBe(4294967295)
+  })
+
+  test('the kinds of messages are those of the agent', () => {
+    const header = readFileSync('native/agent/agent.h', 'utf8')
+    let next = 0
+    const inC: Record<string, number> = {}
+    for (const [, name, value] of header.matchAll(/^\tMSG_(\w+)(?: = (\d+))?,/gm)) {
+      next = value ? Number(value) : next + 1
+      inC[name!] = next
+    }
+    expect(inC).toEqual(MSG)
+  })
+})
+
+describe.skipIf(spawnSync('cc', ['--version']).status !== 0)('the agent', () => {
+  test('its parser holds against mutated frames', { timeout: 300_000 }, () => {
+    const out = join(base, 'agent-frames')
+    const sources = ['test/fuzz/agent-frames.c', 'native/agent/frame.c', 'native/agent/orders.c']
+    const flags = ['-O1', '-g', '-std=gnu11', '-fsanitize=address,undefined', '-fno-sanitize-recover=all']
+    expect(spawnSync('cc', [...flags, '-o', out, ...sources], { encoding: 'utf8' }).stderr).toBe('')
+    // TSSANDBOX_FUZZ=1000000 for the whole.
+    const count = process.env['TSSANDBOX_FUZZ'] ?? '30000'
+    const r = spawnSync(out, ['7', count], { encoding: 'utf8' })
+    expect(r.stderr).toBe('')
+    expect(r.status).toBe(0)
+    expect(Number(r.stdout)).toBeGreaterThan(0)
+  })
+})
+
+test('acceleration: KVM only where the probe found ring 0 native, or by order', () => {
+  expect(chooseAccel('auto', { kvm: 0, tscKhz: 1 }).accel).toBe('kvm')
+  expect(chooseAccel('auto', { kvm: 1, tscKhz: 1 }).accel).toBe('tcg')
+  expect(chooseAccel('auto', { kvm: 2, tscKhz: 1 }).accel).toBe('tcg')
+  expect(chooseAccel('tcg', { kvm: 0, tscKhz: 1 }).accel).toBe('tcg')
+  expect(chooseAccel('kvm', { kvm: 2, tscKhz: 1 }).accel).toBe('kvm')
+})
+
+describe('templates', () => {
+  const shape: VmShape = {
+    image: { hash: 'a', vmlinux: '/v', initramfs: '/i', kernel: 'k', acpi: true },
+    accel: 'tcg',
+    memory: 256,
+    cpus: 1,
+    tscKhz: 1000,
+  }
+  test('everything that a restored VM depends on is in the name', () => {
+    const names = [
+      templateName(shape, 'qemu-1'),
+      templateName(shape, 'qemu-2'),
+      templateName({ ...shape, memory: 384 }, 'qemu-1'),
+      templateName({ ...shape, cpus: 2 }, 'qemu-1'),
+      templateName({ ...shape, accel: 'kvm' }, 'qemu-1'),
+      templateName({ ...shape, tscKhz: 1001 }, 'qemu-1'),
+      templateName({ ...shape, image: { ...shape.image, hash: 'b' } }, 'qemu-1'),
+    ]
+    expect(new Set(names).size).toBe(names.length)
+    expect(templateName({ ...shape }, 'qemu-1')).toBe(names[0])
+  })
+
+  test('one that is missing, truncated or without a manifest is none', () => {
+    const dir = join(base, 'template')
+    expect(findTemplate(dir)).toBeNull()
+    mkdirSync(dir)
+    writeFileSync(join(dir, 'memory'), 'mmmm')
+    writeFileSync(join(dir, 'state'), 'ss')
+    expect(findTemplate(dir)).toBeNull()
+    writeFileSync(join(dir, 'manifest.json'), JSON.stringify({ memoryBytes: 4, stateBytes: 2 }))
+    expect(findTemplate(dir)).toEqual({ memory: join(dir, 'memory'), state: join(dir, 'state') })
+    truncateSync(join(dir, 'memory'), 3)
+    expect(findTemplate(dir)).toBeNull()
+  })
+})
+
+test('routes of one interface, the way to the gateway first', () => {
+  const text =
+    'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n' +
+    'eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' +
+    'eth1\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' +
+    'eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n'
+  expect(parseRoutes(text, 'eth0')).toEqual([
+    ['172.17.0.0', '0.0.0.0', '255.255.0.0'],
+    ['0.0.0.0', '172.17.0.1', '0.0.0.0'],
+  ])
+})
+
+test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).status !== 0)('initramfs is a cpio archive', () => {
+  const file = join(base, 'a.cpio')
+  writeFileSync(
+    file,
+    cpio([
+      { name: 'dir', mode: 0o40755 },
+      { name: 'dir/file', mode: 0o100644, data: Buffer.from('hello') },
+    ]),
+  )
+  const r = spawnSync('busybox', ['cpio', '-i'], { cwd: base, input: readFileSync(file), encoding: 'utf8' })
+  expect(r.status).toBe(0)
+  expect(readFileSync(join(base, 'dir/file'), 'utf8')).toBe('hello')
+})
+
+test('what is no kernel is refused', () => {
+  expect(() => extractVmlinux(Buffer.alloc(4096))).toThrow('neither')
+  expect(extractVmlinux(Buffer.from('\x7fELF and more')).length).toBe(13)
+})
