@@ -11,7 +11,15 @@ import { join } from 'node:path'
 import { close } from '../native/host.ts'
 import { QmpClient } from './qmp.ts'
 import { socketPair } from './sockets.ts'
-import { type Confinement, NINEP_PORTS, type RunningVm, type Template, type VmConnections, type Vmm, type VmShape } from './vmm.ts'
+import {
+  type Confinement,
+  NINEP_PORTS,
+  type RunningVm,
+  type Template,
+  type VmConnections,
+  type Vmm,
+  type VmShape,
+} from './vmm.ts'
 
 const PLACES = ['/usr/bin/qemu-system-x86_64', '/usr/local/bin/qemu-system-x86_64']
 
@@ -46,7 +54,11 @@ class ChildFds {
 }
 
 /** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
-export function machineArguments(shape: VmShape, memory: string, fds: { agent: number; console: number; ninep: number[]; tap: number; noCable: number }): string[] {
+export function machineArguments(
+  shape: VmShape,
+  memory: string,
+  fds: { agent: number; console: number; ninep: number[]; tap: number; noCable: number },
+): string[] {
   const { accel, image } = shape
   const args = [
     ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
@@ -67,8 +79,23 @@ export function machineArguments(shape: VmShape, memory: string, fds: { agent: n
     args.push('-device', `virtserialport,chardev=np${port},name=9p.${port}`)
   }
   // No offloads: the tap has them or not by its host, and a template must fit both.
-  const plain = ['csum', 'gso', 'guest_csum', 'guest_tso4', 'guest_tso6', 'guest_ecn', 'guest_ufo', 'host_tso4', 'host_tso6', 'host_ecn', 'host_ufo']
-  args.push('-netdev', fds.tap < 0 ? `stream,id=n0,server=off,addr.type=fd,addr.str=${fds.noCable}` : `tap,id=n0,fd=${fds.tap},vhost=off`)
+  const plain = [
+    'csum',
+    'gso',
+    'guest_csum',
+    'guest_tso4',
+    'guest_tso6',
+    'guest_ecn',
+    'guest_ufo',
+    'host_tso4',
+    'host_tso6',
+    'host_ecn',
+    'host_ufo',
+  ]
+  args.push(
+    '-netdev',
+    fds.tap < 0 ? `stream,id=n0,server=off,addr.type=fd,addr.str=${fds.noCable}` : `tap,id=n0,fd=${fds.tap},vhost=off`,
+  )
   args.push('-device', `virtio-net-device,netdev=n0,${plain.map((f) => `${f}=off`).join(',')}`)
   return args
 }
@@ -126,7 +153,14 @@ export class Qemu implements Vmm {
     })
   }
 
-  private spawn(args: string[], fds: ChildFds, c: Confinement, env: string[], shape: VmShape, files: string[] = []): RunningVm {
+  private spawn(
+    args: string[],
+    fds: ChildFds,
+    c: Confinement,
+    env: string[],
+    shape: VmShape,
+    files: string[] = [],
+  ): RunningVm {
     const views = [...QEMU_FILES, shape.image.vmlinux, shape.image.initramfs, ...files]
     if (shape.accel === 'kvm') views.push('/dev/kvm')
     const group = shape.accel === 'kvm' ? statSync('/dev/kvm').gid : c.id
@@ -158,7 +192,12 @@ export class Qemu implements Vmm {
     writeFileSync(stateFile, '')
     const state = openSync(stateFile, 'w')
     const memory = `memory-backend-file,mem-path=${memoryFile},share=on`
-    const args = this.machine(shape, memory, { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere }, fds)
+    const args = this.machine(
+      shape,
+      memory,
+      { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere },
+      fds,
+    )
     args.push(...qmpArguments(fds.add(controlThere)))
     // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.
     const child = spawn(this.path, args, { stdio: ['ignore', 'ignore', 2, ...fds.list] })

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -288,8 +289,23 @@ static int copy_frame(int parent, int child, int64_t delta)
 	return 0;
 }
 
+/*
+ * Keeps row i on its CPU while it clones, so that the child begins there as soon as its parent sleeps: the host would put
+ * it on another one, where it is woken slowly or waits for other work's time to be over. 0 when `saved` was filled.
+ */
+static int hold_cpu(int i, cpu_set_t *saved)
+{
+	cpu_set_t here;
+
+	if (threads[i].cpu >= CPU_SETSIZE || sched_getaffinity(threads[i].tid, sizeof(*saved), saved) < 0)
+		return -1;
+	CPU_ZERO(&here);
+	CPU_SET(threads[i].cpu, &here);
+	return sched_setaffinity(threads[i].tid, sizeof(here), &here);
+}
+
 /* fork: row c (mapped, slot `local` of arena_fd) becomes a copy of row i. 0 or -errno. */
-int st_fork(int i, int c, int arena_fd)
+static int fork_row(int i, int c, int arena_fd)
 {
 	struct stub_slot *slot = slot_of(i);
 	struct order order = { .row = i,
@@ -337,7 +353,7 @@ int st_fork(int i, int c, int arena_fd)
 }
 
 /* A thread beside row i in row c (mapped), whose slot gets mapped in the process too. 0 or -errno. */
-int st_thread(int i, int c, int arena_fd)
+static int thread_row(int i, int c, int arena_fd)
 {
 	struct stub_slot *slot = slot_of(i);
 	uint64_t addr = threads[c].guest_slot;
@@ -376,3 +392,26 @@ int st_thread(int i, int c, int arena_fd)
 	return 0;
 }
 
+/* Runs one of the two above; parent and child may go everywhere afterwards. */
+static int clone_row(int i, int c, int arena_fd, int (*how)(int, int, int))
+{
+	cpu_set_t saved;
+	int held = hold_cpu(i, &saved), ret = how(i, c, arena_fd);
+
+	if (held == 0) {
+		sched_setaffinity(threads[i].tid, sizeof(saved), &saved);
+		if (ret == 0)
+			sched_setaffinity(threads[c].tid, sizeof(saved), &saved);
+	}
+	return ret;
+}
+
+int st_fork(int i, int c, int arena_fd)
+{
+	return clone_row(i, c, arena_fd, fork_row);
+}
+
+int st_thread(int i, int c, int arena_fd)
+{
+	return clone_row(i, c, arena_fd, thread_row);
+}

@@ -52,8 +52,7 @@ int high;
 /* The sentry's spinning adapts between 0 and spin_max, which is spin_limit on an idle machine. */
 uint64_t spin_max, cycles_per_us;
 static uint64_t spin_now, spin_limit;
-/* Where the kernel says how long this thread was ready to run and did not: the measure of a busy machine. */
-static int schedstat_fd = -1, loadavg_fd = -1;
+static int loadavg_fd = -1;
 static int cpus;
 /* Both sides' budget when other work wants the CPUs: a spinning thread then only keeps its partner from running. */
 #define BUSY_SPIN_US 2
@@ -61,8 +60,6 @@ static int cpus;
 #define SPIN_STEP_US 4
 /* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
 #define STRIKES 3
-/* Checks between two tries to spin on a busy machine, at most. */
-#define MAX_PATIENCE 64
 
 struct thread *st_threads(void)
 {
@@ -120,43 +117,23 @@ static int crowded(void)
 }
 
 /*
- * Did this thread wait for a CPU for more than a tenth of the time since the last check, and are there others who want
- * one? Two threads that take turns on one CPU wait for each other, too: so now and then it spins all the same, and looks
- * whether that goes better.
+ * On a busy machine nobody spins: it keeps others from running, and uses up the share that would let a thread that was
+ * woken run at once.
  */
 static void check_load(void)
 {
-	static uint64_t last_check, last_delay;
-	static unsigned busy_checks, patience = 1, strikes;
-	uint64_t now = __rdtsc(), delay;
-	char text[128], *end;
-	int delayed;
-	ssize_t n;
+	static uint64_t last_check;
+	static unsigned strikes;
+	uint64_t now = __rdtsc();
 
 	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
 		return;
-	n = pread(schedstat_fd, text, sizeof(text) - 1, 0);
-	if (n <= 0)
-		return;
-	text[n] = 0;
-	strtoull(text, &end, 10);
-	delay = strtoull(end, NULL, 10);
-	delayed = (delay - last_delay) * 10 > (now - last_check) * 1000 / cycles_per_us;
 	last_check = now;
-	last_delay = delay;
-	if (spin_max != spin_limit) {
-		if (++busy_checks > patience || !crowded())
-			set_spin(spin_limit);
-		return;
-	}
-	if (!delayed || !crowded()) {
-		strikes = 0;
-		patience = patience > 1 ? patience - 1 : 1;
-	} else if (++strikes == STRIKES) {
-		strikes = busy_checks = 0;
-		patience = patience < MAX_PATIENCE ? patience * 2 : MAX_PATIENCE;
+	strikes = crowded() ? strikes + 1 : 0;
+	if (strikes >= STRIKES && spin_max == spin_limit)
 		set_spin(BUSY_SPIN_US * cycles_per_us);
-	}
+	else if (strikes == 0 && spin_max != spin_limit)
+		set_spin(spin_limit);
 }
 
 /*
@@ -188,7 +165,6 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 		return -errno;
 	spin_limit = spin_us * cycles_per_us;
 	set_spin(spin_limit);
-	schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	/* A pipe, not an eventfd: the kernel wakes a pipe's reader on the writer's CPU, which is about to go to sleep. */
