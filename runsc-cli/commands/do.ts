@@ -5,11 +5,13 @@
 import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
+import { phase } from '../../native/phases.ts'
 import { ControlClient } from '../../sentry/control/client.ts'
 import type { BootConfig, CapabilitySets, MountSpec, ProcessSpec, Rlimit } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
 import type { Invocation } from '../command.ts'
 import { borrowTerminal } from '../container/console.ts'
+import { printPhases } from '../container/phases.ts'
 import { spawnSandbox } from '../container/spawn.ts'
 import { CliError, RUNTIME_FAILURE } from '../errors.ts'
 import { exitStatus, forwardSignals } from '../signals.ts'
@@ -113,6 +115,8 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     return shellStatus(message)
   }
   const [code, signal] = await ended
+  phase('sentry has ended')
+  printPhases(boot.debugLog, boot.id)
   terminal?.restore()
   if (signal) {
     process.stderr.write(`tssandbox: the sentry was killed by ${signal}\n`)

@@ -1,9 +1,11 @@
 /** run ID: create and start; in the foreground also wait, forward signals and the terminal, and delete. */
+import { phase } from '../../native/phases.ts'
 import { ControlClient } from '../../sentry/control/client.ts'
 import type { Invocation } from '../command.ts'
 import { borrowTerminal } from '../container/console.ts'
 import { create } from '../container/create.ts'
 import { destroy } from '../container/destroy.ts'
+import { printPhases } from '../container/phases.ts'
 import { start } from '../container/start.ts'
 import { exitStatus, forwardSignals } from '../signals.ts'
 import { loadBundle } from '../spec/load.ts'
@@ -49,6 +51,7 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
     lock.release()
     throw error
   }
+  phase('started')
   lock.release()
   if (!foreground) {
     sandbox.sentry.unref()
@@ -56,6 +59,7 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
     return 0
   }
   const status = await ended
+  phase('sentry has ended')
   terminal?.restore()
   if (!options.keep) {
     const last = await directory.lock().catch(() => null)
@@ -64,5 +68,7 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
       last.release()
     }
   }
+  phase('deleted')
+  printPhases(globals.debugLog, directory.id)
   return status
 }

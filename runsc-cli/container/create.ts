@@ -4,6 +4,7 @@
  */
 import { mkdirSync } from 'node:fs'
 import { userInfo } from 'node:os'
+import { phase } from '../../native/phases.ts'
 import { checkUnused, createCgroups, guestMemoryCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
 import { CliError } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -41,12 +42,14 @@ export interface Created {
 }
 
 export async function create(request: CreateRequest, options: GlobalOptions, log: Log): Promise<Created> {
+  phase('code loaded')
   const spec = loadBundle(request.bundle, request.configName)
   for (const warning of spec.warnings) log.warn(warning)
   const directory = new ContainerDirectory(options.root, request.id)
   const { boot, gofer } = planBoot(request.id, spec, options)
   checkConsole(request, boot.process.terminal)
 
+  phase('spec loaded')
   directory.create()
   const lock = await directory.lock()
   const linux = spec.config.linux
@@ -79,6 +82,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     createCgroups(cgroups)
     for (const dir of guestCgroups) mkdirSync(dir, { recursive: true })
     if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources)) log.warn(warning)
+    phase('state and cgroups made')
     ensureMountPoints(spec.rootfs, boot.mounts)
 
     const network = linux?.namespaces.find((n) => n.type === 'network')

@@ -8,6 +8,7 @@ import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
 import { distDir } from '../../native/library.ts'
+import { phase } from '../../native/phases.ts'
 import {
   AF_UNIX,
   bindUnix,
@@ -20,6 +21,7 @@ import {
 import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
 import type { GoferMount } from '../spec/mounts.ts'
+import { openPhases } from './phases.ts'
 
 export interface SandboxSpec {
   boot: BootConfig
@@ -132,6 +134,7 @@ class ChildFds {
 }
 
 export function spawnSandbox(spec: SandboxSpec): Sandbox {
+  const phases = openPhases(spec.boot.debugLog, spec.boot.id)
   const dist = distDir()
   const launch = join(dist, 'launch')
   const devNull = openSync('/dev/null', constants.O_RDWR)
@@ -161,6 +164,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const goferLog = openGoferLog(spec, devNull)
   const goferFds = new ChildFds([devNull, devNull, goferLog])
   const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
+  if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
   const gofer = spawnChild(launch, goferFds.stdio, [
     ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
     ...['--no-io-uring', ...protection, ...cgroups],
@@ -168,6 +172,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
     ...goferArgs.map(String),
   ])
+
+  phase('gofer spawned')
 
   const guestCgroups = spec.guestCgroups.map((dir) => openSync(join(dir, 'cgroup.procs'), 'w'))
   const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number])
@@ -181,6 +187,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       gofer: fds.add(goferForSentry),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
+      phases: fds.add(phases),
       ready: fds.add(readyFds[1]!),
       console: fds.add(spec.console),
       controllingConsole: spec.controllingConsole,
@@ -202,7 +209,19 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
   ])
 
-  for (const fd of [devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
+  phase('sentry spawned')
+
+  for (const fd of [
+    devNull,
+    goferForSentry,
+    goferForGofer,
+    ownerThere,
+    readyFds[1]!,
+    listener,
+    goferConfig,
+    bootFd,
+    phases,
+  ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
@@ -237,6 +256,7 @@ function spawnChild(program: string, stdio: number[], args: string[]): ChildProc
 
 async function booted(line: Promise<string>, sentry: ChildProcess): Promise<void> {
   const text = await line
+  phase('sentry is ready')
   if (text === '') {
     const status = await new Promise<string>((resolve) => {
       const describe = () => (sentry.signalCode ? `signal ${sentry.signalCode}` : `exit status ${sentry.exitCode}`)

@@ -16,7 +16,6 @@ export async function makeFakeDist(folder: string): Promise<string[]> {
     bundle: true,
     platform: 'node',
     format: 'cjs',
-    external: ['koffi'],
     define: { 'import.meta.url': '"file:///dist"' },
   })
   writeFileSync(
