@@ -65,5 +65,4 @@ try {
   const line = Buffer.from(`gofer: ${(error as Error).message}\n`)
   write(2, line, line.length)
 }
-// Node's own way out makes calls that the filter takes for an intrusion (io_uring).
 exitGroup(status)

@@ -136,8 +136,6 @@ function main(): void {
   systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
   phase('exits')
-  // Nothing is left to flush: stdout and stderr of the guest are its own. Node's own way out makes calls that a confined
-  // process cannot (io_uring).
   exitGroup(code)
 }
 

@@ -103,9 +103,6 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
   forwardSignals((signal) => owner.request({ op: 'signal', pid: 1, signal, target: 'process' }).catch(ignore))
   terminal?.onResize((rows, cols) => owner.request({ op: 'resize', pid: 1, rows, cols }).catch(ignore))
 
-  const ended = new Promise<[number | null, NodeJS.Signals | null]>((done) => {
-    sandbox.sentry.once('exit', (code, signal) => done([code, signal]))
-  })
   try {
     await sandbox.ready
   } catch (error) {
@@ -114,7 +111,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     process.stderr.write(`tssandbox: ${message}\n`)
     return shellStatus(message)
   }
-  const [code, signal] = await ended
+  const { code, signal } = await sandbox.ended
   phase('sentry has ended')
   printPhases(boot.debugLog, boot.id)
   terminal?.restore()
@@ -146,7 +143,7 @@ function environment(extra: string[]): string[] {
   // bin/tssandbox has set aside what is not for our own Node.
   const own = readFileSync('/proc/self/environ', 'latin1')
     .split('\0')
-    .filter((e) => e !== '' && !e.startsWith('NODE_COMPILE_CACHE='))
+    .filter((e) => e !== '')
     .map((e) => e.replace(/^TSSANDBOX_SAVED_/, ''))
   const added = extra.map((e) => (e.includes('=') ? e : `${e}=${process.env[e] ?? ''}`))
   return [...own.filter((e) => !names.has(e.split('=', 1)[0]!)), ...added.map(toBytes)]

@@ -1,8 +1,9 @@
 /** The file of native/phases.ts under --debug-log, and the table that a foreground command prints of it at its end. */
-import { mkdirSync, openSync, readFileSync } from 'node:fs'
+import { constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { recordPhases } from '../../native/phases.ts'
 
+const { O_APPEND, O_CREAT, O_TRUNC, O_WRONLY } = constants
 const pathOf = (debugLog: string, id: string): string => join(debugLog, `${id}.phases.log`)
 
 /** Returns the descriptor for the other processes, the caller's to close; −1 without --debug-log. */
@@ -12,9 +13,9 @@ export function openPhases(debugLog: string, id: string): number {
     return -1
   }
   mkdirSync(debugLog, { recursive: true })
-  const open = () => openSync(pathOf(debugLog, id), 'a', 0o600)
-  recordPhases(open(), 'cli')
-  return open()
+  const path = pathOf(debugLog, id)
+  recordPhases(openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0o600), 'cli')
+  return openSync(path, 'a')
 }
 
 /** Milliseconds since the CLI's start, and since the step before of the same process. */

@@ -49,6 +49,8 @@ export interface Sandbox {
   gofer: ChildProcess
   /** Settles when the sentry has booted: undefined, or the reason why it did not. */
   ready: Promise<void>
+  /** How the sentry ended. */
+  ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
   /** Control connection of an owned sandbox; −1 otherwise. */
   owner: number
 }
@@ -145,6 +147,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
   const mayLower = mayLowerOomScore()
   const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
+  // native/load.ts
+  const training = process.env['TSSANDBOX_TRAIN'] ? ['--env', 'TSSANDBOX_TRAIN=1'] : []
   const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
 
   const goferConfig = document(
@@ -169,6 +173,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
     ...['--no-io-uring', ...protection, ...cgroups],
     ...goferFds.keep,
+    ...training,
     ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
     ...goferArgs.map(String),
   ])
@@ -203,8 +208,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
     ...cgroups,
     ...fds.keep,
-    // Compiled ahead by the build; the sentry's own exit does not write there.
-    ...['--env', `NODE_COMPILE_CACHE=${join(dist, 'compile-cache')}`],
+    ...training,
     ...['--chdir', '/', '--nofile', '1048576', '--argv0', 'tssandbox-sentry'],
     ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
   ])
@@ -224,7 +228,10 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
-  return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
+  const ended: Sandbox['ended'] = new Promise((resolve) => {
+    sentry.once('exit', (code, signal) => resolve({ code, signal }))
+  })
+  return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), ended), ended }
 }
 
 /**
@@ -254,16 +261,12 @@ function spawnChild(program: string, stdio: number[], args: string[]): ChildProc
   return child
 }
 
-async function booted(line: Promise<string>, sentry: ChildProcess): Promise<void> {
+async function booted(line: Promise<string>, ended: Sandbox['ended']): Promise<void> {
   const text = await line
   phase('sentry is ready')
   if (text === '') {
-    const status = await new Promise<string>((resolve) => {
-      const describe = () => (sentry.signalCode ? `signal ${sentry.signalCode}` : `exit status ${sentry.exitCode}`)
-      if (sentry.exitCode !== null || sentry.signalCode) resolve(describe())
-      else sentry.once('exit', () => resolve(describe()))
-    })
-    throw new CliError(`the sentry did not start: ${status}`)
+    const { code, signal } = await ended
+    throw new CliError(`the sentry did not start: ${signal ? `signal ${signal}` : `exit status ${code}`}`)
   }
   const message = JSON.parse(text) as ReadyMessage
   if (!message.ok) throw new CliError(message.error)
