@@ -90,12 +90,12 @@ export const stWait = libhost.func('st_wait', 'int', ['int', 'double']) as (
   resumeRow: number,
   timeoutNs: number,
 ) => number
-const waitResult = libhost.func('st_wait_result', 'void *', []) as () => bigint
+const waitResult = libhost.func('st_wait_result', 'void *', []) as () => number
 const MAX_EVENTS = 64
 
 /** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
 export function stWaitResult(): Uint32Array {
-  return new Uint32Array(koffi.view(waitResult(), 4 + 12 * MAX_EVENTS))
+  return new Uint32Array(memoryAt(waitResult(), 4 + 12 * MAX_EVENTS))
 }
 
 /** The thread table after stInit. */
