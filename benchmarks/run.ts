@@ -8,13 +8,14 @@ import { availableParallelism, cpus, loadavg, release } from 'node:os'
 import { join } from 'node:path'
 import type { Context } from './inside.ts'
 import { type Options, parseOptions } from './options.ts'
+import { htmlPage } from './page.ts'
 import { Progress } from './progress.ts'
-import { benchRoot, compileMicro, mountRoot, unmountRoot } from './roots.ts'
+import { benchRoot, compileMicro, mountRoot, unmountAll, unmountRoot } from './roots.ts'
 import { median } from './statistics.ts'
 import { resultsPage, terminal } from './table.ts'
 import { chooseTasks, TASKS, type Task, unknownNames } from './tasks.ts'
 import type { Report, Row } from './types.ts'
-import { type Candidate, candidates, makeWay, type Way } from './ways.ts'
+import { type Candidate, candidates, makeWay, stopAll, type Way } from './ways.ts'
 
 const HERE = import.meta.dirname
 const RESULTS = join(HERE, 'results')
@@ -115,6 +116,7 @@ function listAll(): void {
 function write(report: Report, whole: boolean): void {
   mkdirSync(RESULTS, { recursive: true })
   writeFileSync(join(RESULTS, 'latest.json'), `${JSON.stringify(report)}\n`)
+  writeFileSync(join(RESULTS, 'latest.html'), htmlPage(report))
   if (whole) writeFileSync(join(HERE, 'RESULTS.md'), resultsPage(report))
 }
 
@@ -151,8 +153,15 @@ async function main(): Promise<number> {
   let hogs: ChildProcess[] = []
   const cleanUp = () => {
     for (const hog of hogs) hog.kill('SIGKILL')
+    stopAll()
+    unmountAll(work)
     rmSync(work, { recursive: true, force: true })
   }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      cleanUp()
+      process.exit(1)
+    })
   try {
     const micro = compileMicro(work)
     const ways: Way[] = []
