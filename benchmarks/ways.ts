@@ -70,7 +70,8 @@ export function makeWay(candidate: Candidate, work: string, priority: boolean): 
   if (candidate.commandLine === null) return nativeWay(prefix)
   return bundleWay(candidate.name, candidate.commandLine.split(/\s+/), work, prefix)
 }
-const LARGEST_SHARES = 262_144
+/** The most that cpu.shares takes; 1024 is usual. */
+export const LARGEST_SHARES = 262_144
 
 /** What runs now, so that a run that is interrupted leaves nothing behind. */
 const running = new Map<string, () => void>()
