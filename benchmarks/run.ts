@@ -152,6 +152,10 @@ async function main(): Promise<number> {
     console.error('npm run bench needs root: it mounts root file systems and starts containers.')
     return 1
   }
+  if (options.busy && options.priority) {
+    console.error('--busy and --priority contradict each other')
+    return 1
+  }
   const unknown = unknownNames(options.rows)
   if (unknown.length > 0) {
     console.error(`no such row: ${unknown.join(', ')} (--list shows all)`)
@@ -205,7 +209,7 @@ async function main(): Promise<number> {
     const progress = new Progress(
       tasks.reduce((sum, task) => sum + Math.min(rounds, task.maxRounds) * ways.length * task.rows.length, 0),
     )
-    for (let round = 0; round < rounds; round++)
+    for (let round = 0; round < rounds; round++) {
       for (const task of tasks.filter((t) => round < t.maxRounds))
         for (let turn = 0; turn < ways.length; turn++) {
           const way = ways[(turn + round) % ways.length]!
@@ -216,6 +220,8 @@ async function main(): Promise<number> {
             progress.show(`${where} ${row.name}`)
           })
         }
+      if (options.write) write(report, false) // what is known so far, should the rest be interrupted
+    }
     progress.end()
   } finally {
     cleanUp()
