@@ -17,7 +17,7 @@ import type { GoferInode } from './inode.ts'
 const MAX_SEEDED = 8192
 /** What one directory may make the sentry keep in memory: names of 255 bytes at worst. */
 const MAX_ENTRIES = 4_000_000
-/** Listings kept for callers of Inode.readdir. */
+/** Listings kept: for callers of Inode.readdir to go on with, and for who lists the same again. */
 const MAX_RECENT = 16
 /** Positions 0 and 1 are '.' and '..'. */
 const FIRST = 2
@@ -26,17 +26,35 @@ export class Listing {
   private readonly names: string[] = []
   private readonly inos: number[] = []
   private readonly types: number[] = []
+  /** A name has changed since; who has begun to read goes on all the same. */
+  private outdated = false
 
   /** The listing that a caller without memory of its own (overlay) reads on at `pos`. */
   static of(dir: GoferInode, pos: number): Listing | number {
     const known = pos > FIRST ? recent.get(dir) : undefined
-    if (known !== undefined) return known
-    const listing = Listing.read(dir, null)
+    return known ?? Listing.readAndKeep(dir, null)
+  }
+
+  /** The directory as it is now. On an exclusive mount we hear of every change, so that it need not be fetched again. */
+  static current(dir: GoferInode, seed: Dentry | null): Listing | number {
+    if (dir.sb.shared) return Listing.read(dir, seed)
+    const known = recent.get(dir)
+    return known !== undefined && !known.outdated ? known : Listing.readAndKeep(dir, seed)
+  }
+
+  private static readAndKeep(dir: GoferInode, seed: Dentry | null): Listing | number {
+    const listing = Listing.read(dir, seed)
     if (typeof listing === 'number') return listing
     recent.delete(dir)
     recent.set(dir, listing)
     if (recent.size > MAX_RECENT) recent.delete(recent.keys().next().value!)
     return listing
+  }
+
+  /** A name in the directory is about to come, go or change. */
+  static namesChanged(dir: GoferInode): void {
+    const known = recent.get(dir)
+    if (known !== undefined) known.outdated = true
   }
 
   /**
@@ -90,7 +108,7 @@ export class Listing {
   }
 }
 
-/** Those read through {@link Listing.of}, oldest first. */
+/** Oldest first. */
 const recent = new Map<GoferInode, Listing>()
 
 export class GoferDirectory extends DirectoryDescription {
@@ -98,7 +116,7 @@ export class GoferDirectory extends DirectoryDescription {
 
   protected override readEntries(_t: Task, pos: number): number {
     if (this.listing === null || pos <= FIRST) {
-      const listing = Listing.read(this.dir as GoferInode, this.path!.dentry)
+      const listing = Listing.current(this.dir as GoferInode, this.path!.dentry)
       if (typeof listing === 'number') return listing
       this.listing = listing
     }

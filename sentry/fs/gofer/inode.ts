@@ -251,6 +251,7 @@ export class GoferInode extends Inode {
   private namesChanged(): void {
     this.stale = true
     this.children = null
+    Listing.namesChanged(this)
   }
 
   /** The object that a request has just made in this directory. */
