@@ -21,6 +21,7 @@ xz          xz-utils
 debootstrap debootstrap
 dockerd     docker.io
 ip          iproute2
+qemu-system-x86_64 qemu-system-x86
 '
 missing=$(echo "$NEEDED" | while read -r program package; do
   [ -n "$program" ] && ! PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null 2>&1 && echo "$package"
