@@ -46,7 +46,10 @@ function main(): number {
   umask(0)
   const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit()
   if (config.confine) confine(config, socketFd)
-  const { served, ids } = openMounts(ninepFds && config.confine ? config.mounts.map(asFolder) : config.mounts, config.confine)
+  const { served, ids } = openMounts(
+    ninepFds && config.confine ? config.mounts.map(asFolder) : config.mounts,
+    config.confine,
+  )
   if (ninepFds === null) return new Server(socketFd, served, new Resolver(), ids).serve()
   if (!config.confine) must('chdir to our descriptors', chdir('/proc/self/fd'))
   return serveConnections(ninepFds, makeExports(served, new Resolver(), maxDescriptors))

@@ -37,7 +37,8 @@ export class ConsoleLog {
   tail(): string {
     this.collect()
     const lines = this.text.split(/[\r\n]+/).map((line) => line.replace(/[^ -~]/g, '?').trim())
-    const telling = lines.filter((line) => /panic|Out of memory|agent:|BUG|Oops/.test(line)).pop() ?? lines.filter(Boolean).pop()
+    const telling =
+      lines.filter((line) => /panic|Out of memory|agent:|BUG|Oops/.test(line)).pop() ?? lines.filter(Boolean).pop()
     return telling ? `: ${telling.slice(0, SHOWN)}` : ''
   }
 }

@@ -11,8 +11,8 @@ import { sandboxId } from '../sentry/confine/identity.ts'
 import { followConsoleSize } from '../sentry/control/console-size.ts'
 import type { BootConfig } from '../sentry/control/protocol.ts'
 import { ControlServer } from '../sentry/control/server.ts'
-import { AgentClient, type AgentListener } from './agent.ts'
 import { chooseAccel } from './accel.ts'
+import { AgentClient, type AgentListener } from './agent.ts'
 import { ConsoleLog } from './console-log.ts'
 import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
 import { MSG } from './messages.ts'
@@ -105,14 +105,7 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   const seed = Buffer.alloc(64)
   getrandom(seed, seed.length, 0)
   const now = Date.now()
-  const woken = agent.request(
-    WAKE_MS,
-    MSG.WAKE,
-    Math.floor(now / 1000),
-    (now % 1000) * 1_000_000,
-    seed,
-    boot.hostname,
-  )
+  const woken = agent.request(WAKE_MS, MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed, boot.hostname)
   if (woken.errno) throw new Error(`the virtual machine does not wake up: ${woken.text}${console.tail()}`)
   const error = container.create((mount) => mount)
   if (error) throw new Error(error + (container.failure ? console.tail() : ''))
@@ -158,7 +151,9 @@ function main(): void {
   const { container, loop } = started
   loop.run(() => container.exitCode >= 0)
   if (container.failure)
-    process.stderr.write(`tssandbox: the virtual machine of container ${boot.id}: ${container.failure}${container.describeEnd()}\n`)
+    process.stderr.write(
+      `tssandbox: the virtual machine of container ${boot.id}: ${container.failure}${container.describeEnd()}\n`,
+    )
   process.exit(container.exitCode)
 }
 

@@ -90,9 +90,7 @@ const TYPES = ['gofer', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup', 
 /** MS_* of mount(2). */
 function mountFlags(m: MountSpec): number {
   const f = m.flags
-  return (
-    (f.readonly ? 1 : 0) | (f.nosuid ? 2 : 0) | (f.nodev ? 4 : 0) | (f.noexec ? 8 : 0) | (f.noatime ? 1024 : 0)
-  )
+  return (f.readonly ? 1 : 0) | (f.nosuid ? 2 : 0) | (f.nodev ? 4 : 0) | (f.noexec ? 8 : 0) | (f.noatime ? 1024 : 0)
 }
 
 /** `port(n)`: which 9P port serves the gofer's mount n. */

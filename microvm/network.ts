@@ -90,7 +90,9 @@ export const NO_NETWORK: readonly Encodable[] = ['', 0, [], []]
  * interface there is nothing to join.
  */
 export function joinInterface(): readonly Encodable[] | string {
-  const found = Object.entries(networkInterfaces()).find(([name, list]) => name !== TAP && list?.some((a) => !a.internal))
+  const found = Object.entries(networkInterfaces()).find(
+    ([name, list]) => name !== TAP && list?.some((a) => !a.internal),
+  )
   if (!found) return NO_NETWORK
   const [name, list] = found
   const own = list!.filter((a) => a.family === 'IPv4').slice(0, MAX_ADDRESSES)

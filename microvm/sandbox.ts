@@ -2,9 +2,10 @@
  * A container in a VM, as the control server sees it: what the sentry's Container is for a container of its own. Requests
  * that the agent has to answer wait for it (agent.ts); output, input and exits run by themselves.
  */
+
+import { EBUSY, EINVAL, ESRCH } from '../sentry/abi/errno.ts'
 import type { ContainerControl, ControlError } from '../sentry/control/control.ts'
 import type { BootConfig, ProcessInfo, ProcessSpec, RunState, SignalTarget, Stats } from '../sentry/control/protocol.ts'
-import { EBUSY, EINVAL, ESRCH } from '../sentry/abi/errno.ts'
 import type { AgentClient, AgentListener, AgentReply } from './agent.ts'
 import type { Loop } from './loop.ts'
 import { containerOrder, MSG, processOrder, TARGETS } from './messages.ts'
@@ -257,4 +258,3 @@ export class VmContainer implements ContainerControl, AgentListener {
     if (process.handle === INIT_HANDLE && process.pid === 1) this.exitCode = process.status
   }
 }
-

@@ -3,19 +3,10 @@
  * unpacked, not installed) or a file that the user gives; everything that is there already is used again.
  */
 import { spawnSync } from 'node:child_process'
-import {
-  chmodSync,
-  existsSync,
-  globSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { createHash } from 'node:crypto'
+import { chmodSync, existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
-import { createHash } from 'node:crypto'
 import { type CpioEntry, cpio } from './cpio.ts'
 import { findQemu } from './qemu.ts'
 import type { Store } from './store.ts'
@@ -103,7 +94,12 @@ function distributionKernel(store: Store, say: SetupOptions['say']): string {
     const deb = globSync(join(work, '*.deb'))[0]!
     const members = [...MODULES.map((m) => `./lib/modules/*/${m}.ko*`), './boot/vmlinuz-*']
     const quoted = members.map((m) => `'${m}'`).join(' ')
-    output('sh', ['-c', `dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --wildcards ${quoted} './usr/lib/modules/*/none' 2>/dev/null; true`, deb, work])
+    output('sh', [
+      '-c',
+      `dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --wildcards ${quoted} './usr/lib/modules/*/none' 2>/dev/null; true`,
+      deb,
+      work,
+    ])
     const image = globSync(join(work, 'boot/vmlinuz-*'))[0]
     if (!image) throw new Error(`${name} holds no kernel`)
     store.publish(store.kernelDir(name), (dir) => {

@@ -118,7 +118,8 @@ export class Store {
     } catch {
       throw new NotSetUp('there is no kernel for virtual machines yet')
     }
-    if (manifest.agent !== this.agentMark()) throw new NotSetUp('the agent has changed since the virtual machine was set up')
+    if (manifest.agent !== this.agentMark())
+      throw new NotSetUp('the agent has changed since the virtual machine was set up')
     return {
       hash: dir.slice(dir.lastIndexOf('/') + 1),
       vmlinux: readlinkSync(join(dir, 'vmlinux')),

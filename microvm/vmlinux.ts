@@ -32,7 +32,11 @@ function unpack(payload: Buffer): Buffer {
 }
 
 function tool(name: string, args: string[], input: Buffer): Buffer {
-  const { stdout, status, error } = spawnSync(name, args, { input, maxBuffer: MAX_KERNEL, stdio: ['pipe', 'pipe', 'ignore'] })
+  const { stdout, status, error } = spawnSync(name, args, {
+    input,
+    maxBuffer: MAX_KERNEL,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
   if (error) throw new Error(`${name} is needed to unpack the kernel: ${error.message}`)
   if (!stdout.length) throw new Error(`${name} cannot unpack the kernel (exit status ${status})`)
   return stdout

@@ -41,7 +41,10 @@ export function makeProgram(outcome: Outcome): Command {
         .default('auto'),
     )
     .addOption(
-      new Option('--microvm-accel <name>', 'acceleration of virtual machines; auto: KVM where ring 0 is native, else emulation')
+      new Option(
+        '--microvm-accel <name>',
+        'acceleration of virtual machines; auto: KVM where ring 0 is native, else emulation',
+      )
         .choices(['auto', 'kvm', 'tcg'])
         .default('auto'),
     )
@@ -195,7 +198,11 @@ export function makeProgram(outcome: Outcome): Command {
   add('syscalls', 'print which system calls the kernel has', () => import('./commands/list-syscalls.ts')).addOption(
     new Option('--format <format>', 'output').choices(['table', 'json']).default('table'),
   )
-  add('microvm <action>', 'setup: bring in kernel and initramfs for --platform=microvm', () => import('./commands/microvm.ts')).option(
+  add(
+    'microvm <action>',
+    'setup: bring in kernel and initramfs for --platform=microvm',
+    () => import('./commands/microvm.ts'),
+  ).option(
     '--kernel <file>',
     "a bzImage or vmlinux with 9P, virtio-mmio, console, net and overlay built in, in place of the distribution's",
     '',

@@ -26,7 +26,6 @@ export const OWN_TASKS = 64
 
 type Limits = Resources
 
-
 /** `own`: bytes that the runtime's processes may use beside the guest. */
 export function writesV1(r: Limits, own = OWN_MEMORY): CgroupWrite[] {
   const withAllowance = (limit: number) => (limit > 0 ? limit + own : -1)

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import type { BootConfig } from '../../sentry/control/protocol.ts'
 import { planCgroups, updateCgroups } from '../cgroup/cgroup.ts'
-import { OWN_MEMORY, VM_MEMORY } from '../cgroup/limits.ts'
 import { hostHierarchies } from '../cgroup/hierarchy.ts'
+import { OWN_MEMORY, VM_MEMORY } from '../cgroup/limits.ts'
 import type { Invocation } from '../command.ts'
 import { connectRunning } from '../container/connect.ts'
 import { CliError } from '../errors.ts'
@@ -70,7 +70,8 @@ export async function body({ args, options, globals, log }: Invocation<UpdateOpt
     plan.dirs.forEach((dir) => {
       dir.path = state.cgroups.find((c) => c.startsWith(`${dir.hierarchy.mountPoint}/`))!
     })
-    if (plan.dirs.length) warnings.push(...updateCgroups(plan, resources, state.platform === 'microvm' ? VM_MEMORY : OWN_MEMORY))
+    if (plan.dirs.length)
+      warnings.push(...updateCgroups(plan, resources, state.platform === 'microvm' ? VM_MEMORY : OWN_MEMORY))
   } finally {
     lock.release()
   }

@@ -81,7 +81,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     directory.write(state)
     createCgroups(cgroups)
     for (const dir of guestCgroups) mkdirSync(dir, { recursive: true })
-    if (linux?.resources) for (const warning of limitCgroups(cgroups, linux.resources, vm ? VM_MEMORY : OWN_MEMORY)) log.warn(warning)
+    if (linux?.resources)
+      for (const warning of limitCgroups(cgroups, linux.resources, vm ? VM_MEMORY : OWN_MEMORY)) log.warn(warning)
     ensureMountPoints(spec.rootfs, boot.mounts)
 
     const network = linux?.namespaces.find((n) => n.type === 'network')

@@ -210,7 +210,17 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...[join(dist, vm ? 'microvm.cjs' : 'sentry.cjs'), '--boot-fd', String(bootNumber)],
   ])
 
-  for (const fd of [...ninep.flat(), devNull, goferForSentry, goferForGofer, ownerThere, readyFds[1]!, listener, goferConfig, bootFd])
+  for (const fd of [
+    ...ninep.flat(),
+    devNull,
+    goferForSentry,
+    goferForGofer,
+    ownerThere,
+    readyFds[1]!,
+    listener,
+    goferConfig,
+    bootFd,
+  ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }

@@ -10,8 +10,8 @@ import { cpio } from '../../microvm/cpio.ts'
 import { MSG } from '../../microvm/messages.ts'
 import { parseRoutes } from '../../microvm/network.ts'
 import { findTemplate, templateName } from '../../microvm/template.ts'
-import type { VmShape } from '../../microvm/vmm.ts'
 import { extractVmlinux } from '../../microvm/vmlinux.ts'
+import type { VmShape } from '../../microvm/vmm.ts'
 import { decode, type Encodable, encode, Fields, FrameReader, MAX_FRAME, WireError } from '../../microvm/wire.ts'
 
 const base = mkdtempSync(join(tmpdir(), 'tssandbox-microvm-'))
@@ -161,19 +161,22 @@ test('routes of one interface, the way to the gateway first', () => {
   ])
 })
 
-test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).status !== 0)('initramfs is a cpio archive', () => {
-  const file = join(base, 'a.cpio')
-  writeFileSync(
-    file,
-    cpio([
-      { name: 'dir', mode: 0o40755 },
-      { name: 'dir/file', mode: 0o100644, data: Buffer.from('hello') },
-    ]),
-  )
-  const r = spawnSync('busybox', ['cpio', '-i'], { cwd: base, input: readFileSync(file), encoding: 'utf8' })
-  expect(r.status).toBe(0)
-  expect(readFileSync(join(base, 'dir/file'), 'utf8')).toBe('hello')
-})
+test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).status !== 0)(
+  'initramfs is a cpio archive',
+  () => {
+    const file = join(base, 'a.cpio')
+    writeFileSync(
+      file,
+      cpio([
+        { name: 'dir', mode: 0o40755 },
+        { name: 'dir/file', mode: 0o100644, data: Buffer.from('hello') },
+      ]),
+    )
+    const r = spawnSync('busybox', ['cpio', '-i'], { cwd: base, input: readFileSync(file), encoding: 'utf8' })
+    expect(r.status).toBe(0)
+    expect(readFileSync(join(base, 'dir/file'), 'utf8')).toBe('hello')
+  },
+)
 
 test('what is no kernel is refused', () => {
   expect(() => extractVmlinux(Buffer.alloc(4096))).toThrow('neither')
