@@ -1,198 +1,192 @@
 /**
- * npm run bench: what a sandbox costs, beside the same native and under runc and runsc where they are installed. Rounds
- * are interleaved, so that a busy moment of the machine hits all alike; each figure is the median over the rounds.
- * Prints a table, rewrites benchmarks/RESULTS.md and keeps the raw figures in benchmarks/results/.
+ * npm run bench: what a sandbox costs, beside the same natively and in the other runtimes that are installed. In each
+ * round every way has its turn, beginning with another one, so that a busy moment of the machine hits all alike.
  */
-import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg, release, tmpdir } from 'node:os'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus, loadavg, release } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import type { Context } from './inside.ts'
+import { type Options, parseOptions } from './options.ts'
+import { Progress } from './progress.ts'
+import { benchRoot, compileMicro, mountRoot, unmountRoot } from './roots.ts'
+import { median } from './statistics.ts'
+import { resultsPage, terminal } from './table.ts'
+import { chooseTasks, TASKS, type Task, unknownNames } from './tasks.ts'
+import type { Report, Row } from './types.ts'
+import { type Candidate, candidates, makeWay, type Way } from './ways.ts'
 
-const ROUNDS = Number(process.env['BENCH_ROUNDS'] ?? 5)
 const HERE = import.meta.dirname
-const ROOT = join(HERE, '..')
-const MICRO = ['getppid', 'read64', 'write64', 'stat', 'open+close', 'pipe', 'fork+exit+wait', 'fork+exec+wait']
-const ROWS = ['start to exit of true (ms)', 'idle container (MB resident)', ...MICRO.map((name) => `${name} (ns)`)]
+const RESULTS = join(HERE, 'results')
+const ROUNDS = { whole: 5, quick: 2 }
+const PROBE_SECONDS = 15
 
-/** One way to run the micro benchmark: natively or under a runtime that takes bundles. */
-interface Way {
-  name: string
-  /** Runs `micro ARGS` and waits. */
-  command(args: string[], id: string): string[]
-  /** Removes what a killed run left behind. */
-  remove?(id: string): string[]
+let counter = 0
+const nextId = () => `bench-${process.pid}-${counter++}`
+
+function chosenWays(options: Options): Candidate[] {
+  const added = options.runtime.map((text) => {
+    const at = text.indexOf('=')
+    return { name: text.slice(0, at), commandLine: text.slice(at + 1) }
+  })
+  const wanted = (name: string) => options.ways.length === 0 || options.ways.some((part) => name.includes(part))
+  return [...candidates().filter(({ name }) => wanted(name)), ...added]
 }
 
-const work = mkdtempSync(join(tmpdir(), 'tssandbox-bench-'))
-const bundle = join(work, 'bundle')
-const micro = join(bundle, 'rootfs/micro')
-
-function installed(program: string): boolean {
-  return spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0
+/** Runs `true`, so that a way which does not work here is named once instead of failing row by row. */
+async function whyUnusable(way: Way, work: string, lower: string): Promise<string | null> {
+  const id = nextId()
+  const root = mountRoot(work, id, lower)
+  const child = way.start(root, ['/bench/micro', 'true'], id)
+  let error = ''
+  child.stderr!.setEncoding('latin1').on('data', (text: string) => {
+    error += text
+  })
+  let late = false
+  const timer = setTimeout(() => {
+    late = true
+    way.stop(id, child)
+  }, PROBE_SECONDS * 1000)
+  const code = await new Promise<number | null | string>((resolve) => {
+    child.once('error', (problem) => resolve(problem.message))
+    child.once('close', resolve)
+  })
+  clearTimeout(timer)
+  if (code !== 0) way.stop(id, child)
+  unmountRoot(work, id)
+  if (code === 0) return null
+  if (late) return `\`true\` did not end within ${PROBE_SECONDS} s`
+  if (String(code).includes('ENOENT') || code === 127) return 'not installed'
+  return error.trim().split('\n').at(-1)?.slice(0, 200) || `\`true\` ended with ${code}`
 }
 
-/** A runtime whose command line is runc's: the arguments go into the bundle's config.json. */
-function bundled(name: string, program: string, flags: string[] = []): Way {
-  const base = [program, ...flags]
+async function measureTask(task: Task, way: Way, report: Report, context: Omit<Context, 'value' | 'failure'>) {
+  const found = new Map<Row, number[]>(task.rows.map((row) => [row, []]))
+  const failed = new Set<Row>()
+  const failure = (row: Row, reason: string) => {
+    failed.add(row)
+    if (!report.failures.some((f) => f.way === way.name && f.row === row.name))
+      report.failures.push({ way: way.name, row: row.name, reason: reason.slice(0, 300) })
+  }
+  const value = (row: Row, figure: number) => found.get(row)!.push(figure)
+  try {
+    await task.measure(way, task.rows, { ...context, value, failure })
+  } catch (error) {
+    for (const [row, figures] of found) if (figures.length === 0) failure(row, (error as Error).message)
+  }
+  for (const [row, figures] of found) {
+    const known = figures.length > 0 && !failed.has(row)
+    ;((report.values[way.name]![row.name] ??= []) as (number | null)[]).push(known ? median(figures) : null)
+  }
+}
+
+function describe(options: Options, rounds: number): Omit<Report, 'rows' | 'ways' | 'missing'> {
+  const commit = execFileSync('git', ['-C', HERE, 'describe', '--always', '--dirty'], { encoding: 'utf8' }).trim()
+  const load = loadavg()[0]!.toFixed(1)
+  const special = [
+    options.busy && 'all cores busy with other work',
+    options.priority && 'with the highest priority',
+  ].filter(Boolean)
   return {
-    name,
-    command(args, id) {
-      const file = join(bundle, 'config.json')
-      const config = JSON.parse(readFileSync(file, 'utf8'))
-      config.process.args = ['/micro', ...args]
-      config.process.terminal = false
-      config.root.readonly = false
-      writeFileSync(file, JSON.stringify(config))
-      return [...base, 'run', '--bundle', bundle, id]
-    },
-    remove: (id) => [...base, 'delete', '--force', id],
+    date: new Date().toISOString(),
+    machine: `${cpus().length} × ${cpus()[0]?.model.trim()}, Linux ${release()}`,
+    commit,
+    conditions: [`${rounds} rounds in turn`, ...special, `load average before: ${load}`].join(', '),
+    busy: options.busy,
+    values: {},
+    failures: [],
   }
 }
 
-function setUp(): Way[] {
-  mkdirSync(join(bundle, 'rootfs/tmp'), { recursive: true })
-  execFileSync('cc', ['-O2', '-static', '-o', micro, join(HERE, 'micro.c')], { stdio: 'inherit' })
-  const tssandbox = join(ROOT, 'bin/tssandbox')
-  execFileSync(tssandbox, ['spec', '--bundle', bundle])
-  const ways: Way[] = [{ name: 'native', command: (args) => [micro, ...args] }]
-  if (installed('runc')) ways.push(bundled('runc', 'runc'))
-  if (installed('runsc')) ways.push(bundled('runsc', 'runsc', ['--network=none']))
-  for (const platform of (process.env['BENCH_PLATFORMS'] ?? 'systrap,ptrace').split(',')) {
-    ways.push(bundled(`tssandbox ${platform}`, tssandbox, [`--platform=${platform}`]))
-  }
-  return ways
+function startHogs(micro: string): ChildProcess[] {
+  return Array.from({ length: availableParallelism() }, () => spawn(micro, ['hog'], { stdio: 'ignore' }))
 }
 
-const exec = promisify(execFile)
-let nextId = 0
-
-async function timed(way: Way): Promise<number> {
-  const [program, ...args] = way.command(['true'], `bench-${process.pid}-${nextId++}`)
-  const start = process.hrtime.bigint()
-  await exec(program!, args)
-  return Number(process.hrtime.bigint() - start) / 1e6
-}
-
-async function operations(way: Way): Promise<Map<string, number>> {
-  const [program, ...args] = way.command([], `bench-${process.pid}-${nextId++}`)
-  const { stdout } = await exec(program!, args, { timeout: 120_000 })
-  return new Map(
-    stdout
-      .trim()
-      .split('\n')
-      .map((line) => [`${line.split(' ')[0]} (ns)`, Number(line.split(' ')[1])]),
+function listAll(): void {
+  for (const row of TASKS.flatMap((task) => task.rows))
+    console.log(`${row.group.padEnd(6)} ${row.name.padEnd(22)} ${row.unit.padEnd(13)} ${row.title}`)
+  console.log(
+    `\nways: ${candidates()
+      .map((c) => c.name)
+      .join(', ')}`,
   )
 }
 
-/** Resident memory of the processes that a container consists of; the command line that started it does not count. */
-async function idleMemory(way: Way): Promise<number> {
-  const id = `bench-${process.pid}-${nextId++}`
-  const [program, ...args] = way.command(['idle'], id)
-  const child = spawn(program!, args, { stdio: 'ignore' })
-  await new Promise((resolve) => setTimeout(resolve, 1500))
-  const members = descendants(child.pid!)
-  const counted = way.remove ? members.filter((pid) => pid !== child.pid) : members
-  const kilobytes = counted.reduce((sum, pid) => sum + resident(pid), 0)
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  if (way.remove) spawnSync(way.remove(id)[0]!, way.remove(id).slice(1), { stdio: 'ignore' })
-  else child.kill('SIGKILL')
-  await ended
-  return kilobytes / 1024
+function write(report: Report, whole: boolean): void {
+  mkdirSync(RESULTS, { recursive: true })
+  writeFileSync(join(RESULTS, 'latest.json'), `${JSON.stringify(report)}\n`)
+  if (whole) writeFileSync(join(HERE, 'RESULTS.md'), resultsPage(report))
 }
 
-function descendants(root: number): number[] {
-  const parents = new Map<number, number>()
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'latin1')
-      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]))
-    } catch {
-      // It ended meanwhile.
-    }
-  }
-  const found = [root]
-  for (const pid of found) for (const [child, parent] of parents) if (parent === pid) found.push(child)
-  return found
-}
-
-/** Pages shared between processes count for each of them: an upper bound of what the container takes. */
-function resident(pid: number): number {
-  try {
-    return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)
-  } catch {
+async function main(): Promise<number> {
+  const options = parseOptions(process.argv.slice(2))
+  if (options.list) {
+    listAll()
     return 0
   }
-}
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[sorted.length >> 1] ?? Number.NaN
-}
-
-const format = (value: number): string => {
-  if (Number.isNaN(value)) return '–'
-  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(1)
-}
-
-function table(ways: Way[], results: Map<string, Map<string, number[]>>): string {
-  const lines = [`| | ${ways.map((w) => w.name).join(' | ')} |`, `|---|${ways.map(() => '---:').join('|')}|`]
-  for (const row of ROWS) {
-    const base = median(results.get('native')?.get(row) ?? [])
-    const cells = ways.map(({ name }) => {
-      const value = median(results.get(name)?.get(row) ?? [])
-      const ratio = name === 'native' || row.startsWith('idle') ? '' : ` (×${(value / base).toFixed(1)})`
-      return Number.isNaN(value) ? '–' : `${format(value)}${ratio}`
-    })
-    lines.push(`| ${row} | ${cells.join(' | ')} |`)
+  if (process.getuid?.() !== 0) {
+    console.error('npm run bench needs root: it mounts root file systems and starts containers.')
+    return 1
   }
-  return lines.join('\n')
-}
-
-const loadBefore = loadavg()[0]!.toFixed(1)
-const ways = setUp()
-const results = new Map(ways.map(({ name }) => [name, new Map<string, number[]>()]))
-const failures = new Set<string>()
-try {
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const way of ways) {
-      const add = (row: string, value: number) => {
-        const rows = results.get(way.name)!
-        rows.set(row, [...(rows.get(row) ?? []), value])
+  const unknown = unknownNames(options.rows)
+  if (unknown.length > 0) {
+    console.error(`no such row: ${unknown.join(', ')} (--list shows all)`)
+    return 1
+  }
+  const tasks = chooseTasks(options.groups, options.rows, options.quick)
+  const root = benchRoot(tasks.some((task) => task.programs))
+  if ('missing' in root) {
+    console.error(`no root file system to run in: ${root.missing}`)
+    return 1
+  }
+  const rounds = options.rounds ?? (options.quick ? ROUNDS.quick : ROUNDS.whole)
+  const work = mkdtempSync('/var/tmp/tssandbox-bench-')
+  const report: Report = {
+    ...describe(options, rounds),
+    rows: tasks.flatMap((task) => task.rows),
+    ways: [],
+    missing: [],
+  }
+  const context = { work, lower: root.path, quick: options.quick, nextId }
+  let hogs: ChildProcess[] = []
+  const cleanUp = () => {
+    for (const hog of hogs) hog.kill('SIGKILL')
+    rmSync(work, { recursive: true, force: true })
+  }
+  try {
+    const micro = compileMicro(work)
+    const ways: Way[] = []
+    for (const candidate of chosenWays(options)) {
+      const way = makeWay(candidate, work, options.priority)
+      const reason = await whyUnusable(way, work, root.path)
+      if (reason) {
+        report.missing.push({ name: way.name, reason })
+        continue
       }
-      try {
-        for (let i = 0; i < 3; i++) add(ROWS[0]!, await timed(way))
-        if (round < 2) add(ROWS[1]!, await idleMemory(way))
-        for (const [row, value] of await operations(way)) add(row, value)
-      } catch (error) {
-        failures.add(`${way.name}: ${(error as Error).message.split('\n').slice(0, 3).join(' ')}`)
-      }
+      ways.push(way)
+      report.ways.push({ name: way.name, version: way.version })
+      report.values[way.name] = {}
     }
-    process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`)
+    if (options.busy) hogs = startHogs(micro)
+    const progress = new Progress(
+      tasks.reduce((sum, task) => sum + Math.min(rounds, task.maxRounds) * ways.length * task.rows.length, 0),
+    )
+    for (let round = 0; round < rounds; round++)
+      for (const task of tasks.filter((t) => round < t.maxRounds))
+        for (let turn = 0; turn < ways.length; turn++) {
+          const way = ways[(turn + round) % ways.length]!
+          progress.show(`round ${round + 1}/${rounds} ${way.name} ${task.rows[0]!.name}`)
+          await measureTask(task, way, report, context)
+          progress.advance(task.rows.length)
+        }
+    progress.end()
+  } finally {
+    cleanUp()
   }
-} finally {
-  rmSync(work, { recursive: true, force: true })
+  console.log(options.json ? JSON.stringify(report) : terminal(report, process.stdout.columns ?? 120))
+  const whole = options.rows.length + options.groups.length + options.ways.length === 0
+  if (options.write) write(report, whole && !options.quick && !options.busy)
+  return report.failures.length > 0 ? 2 : 0
 }
 
-const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, Linux ${release()}`
-const missing = ['runc', 'runsc'].filter((program) => !ways.some(({ name }) => name === program))
-const notes = [
-  `${machine}; ${new Date().toISOString().slice(0, 10)}; medians of ${ROUNDS} interleaved rounds; load average before: ${loadBefore}.`,
-  'Memory is the sum of the resident sets of all processes of the container, without the command that started it.',
-  ...(missing.length > 0 ? [`Not installed, so not measured: ${missing.join(', ')}.`] : []),
-  ...[...failures].map((line) => `Failed: ${line}`),
-]
-const text = table(ways, results)
-console.log(`${text}\n\n${notes.join('\n')}`)
-writeFileSync(
-  join(HERE, 'RESULTS.md'),
-  `# Benchmarks\n\n\`npm run bench\` rewrites this file.\n\n${text}\n\n${notes.join('\n\n')}\n`,
-)
-mkdirSync(join(HERE, 'results'), { recursive: true })
-const raw = Object.fromEntries([...results].map(([name, rows]) => [name, Object.fromEntries(rows)]))
-writeFileSync(
-  join(HERE, 'results/latest.json'),
-  `${JSON.stringify({ machine, date: new Date().toISOString(), raw }, null, 2)}\n`,
-)
-if (failures.size > 0) process.exitCode = 1
+process.exitCode = await main()

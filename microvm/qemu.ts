@@ -53,7 +53,6 @@ class ChildFds {
   }
 }
 
-/** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
 interface MachineFds {
   agent: number
   console: number
@@ -62,6 +61,7 @@ interface MachineFds {
   noCable: number
 }
 
+/** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
 function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots: boolean): string[] {
   const { accel, image } = shape
   const args = [

@@ -8,7 +8,7 @@ import { libhost } from './library.ts'
 type Bytes = NodeJS.ArrayBufferView
 
 export const THREAD_ROWS = 16384
-export const THREAD_BYTES = 280
+export const THREAD_BYTES = 288
 const SLOT_BYTES = 0x10000
 
 const rows = libhost.func('st_threads', 'void *', []) as () => bigint
@@ -57,7 +57,7 @@ export const stRun = libhost.func('st_run', 'long', ['int', 'void *', 'int']) as
   count: number,
 ) => number
 export const stSetCall = libhost.func('st_set_call', 'void', ['int', 'int']) as (nr: number, how: number) => void
-export const stPark = libhost.func('st_park', 'void', ['int']) as (row: number) => void
+export const stBlock = libhost.func('st_block', 'void', ['int']) as (row: number) => void
 export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
   row: number,
   child: number,
@@ -87,12 +87,17 @@ export const stSetFpu = libhost.func('st_set_fpu', 'long', ['int', 'void *', 'ul
   buf: Bytes,
   len: number,
 ) => number
-export const stWait = libhost.func('st_wait', 'int', ['long', 'void *', 'int', 'void *']) as (
+export const stWait = libhost.func('st_wait', 'int', ['int', 'double']) as (
+  resumeRow: number,
   timeoutNs: number,
-  events: Bytes,
-  max: number,
-  count: Bytes,
 ) => number
+const waitResult = libhost.func('st_wait_result', 'void *', []) as () => bigint
+const MAX_EVENTS = 64
+
+/** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
+export function stWaitResult(): Uint32Array {
+  return new Uint32Array(koffi.view(waitResult(), 4 + 12 * MAX_EVENTS))
+}
 
 /** The thread table after stInit. */
 export function stTable(): ArrayBuffer {

@@ -23,9 +23,7 @@ dockerd     docker.io
 ip          iproute2
 qemu-system-x86_64 qemu-system-x86
 '
-missing=$(echo "$NEEDED" | while read -r program package; do
-  [ -n "$program" ] && ! PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null 2>&1 && echo "$package"
-done)
+missing=$(missing_packages "$NEEDED")
 # A busybox that is dynamically linked cannot be a container's whole root.
 command -v busybox >/dev/null 2>&1 && [ -n "$(ldd "$(command -v busybox)" 2>/dev/null | grep '=>')" ] &&
   missing="$missing busybox-static"

@@ -14,6 +14,13 @@ apt_install() {
   apt-get install -y --no-install-recommends "$@" </dev/null >&2
 }
 
+# Of lines `PROGRAM PACKAGE`: the packages whose program is not there.
+missing_packages() {
+  echo "$1" | while read -r program package; do
+    [ -n "$program" ] && ! PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null 2>&1 && echo "$package"
+  done
+}
+
 ensure_node_modules() {
   if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
     say 'installing node_modules'

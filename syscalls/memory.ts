@@ -133,7 +133,7 @@ export function sysMincore(t: Task): SysRet {
 function lockRange(t: Task, addr: number, length: number, on: boolean): SysRet {
   const start = addr - (addr % PAGE)
   const len = pageUp(length + (addr % PAGE))
-  if (start + len > 2 ** 53) return -EINVAL
+  if (start + len >= 2 ** 64) return -EINVAL
   if (on) {
     const limit = t.group.limits.soft[RLIMIT_MEMLOCK]!
     if (!t.creds.capable(CAP_IPC_LOCK)) {

@@ -3,7 +3,7 @@
  * an overlay over the cached one. A case that hangs the container or takes it down is recorded as that, and the next
  * container goes on behind it.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -20,19 +20,46 @@ export interface Context {
   runtime: Runtime
   root: string
   work: string
+  /** Containers side by side. */
+  jobs: number
   onResult(test: Case, result: Result, output: string): void
 }
 
 type Recorder = (test: Case, result: Result, output: string) => void
 
 let containers = 0
+const running = new Map<string, { runtime: Runtime; child: ChildProcess; folder: string }>()
 
+/** For a run that is told to end: no container, mount or folder of it stays. */
+export function stopAll(): void {
+  for (const [id, { runtime, child, folder }] of running) {
+    runtime.stop(id, child)
+    unmountRoot(folder)
+  }
+}
+
+/**
+ * Side by side, the cases slow each other down, and what shares names outside of the container could disturb each
+ * other: what does not pass in such a run is run once more, alone, and that is its result.
+ */
 export async function runCases(context: Context, suite: Suite, cases: Case[]): Promise<Record<string, Result>> {
   const results: Record<string, Result> = {}
   const record: Recorder = (test, result, output) => {
-    results[test.name] = result
-    context.onResult(test, result, output)
+    const first = results[test.name]
+    results[test.name] = first ? { ...result, first: `${first.status} ${first.detail}`.trim() } : result
+    context.onResult(test, results[test.name]!, output)
   }
+  const lanes: Case[][] = Array.from({ length: Math.min(context.jobs, cases.length) }, () => [])
+  cases.forEach((test, i) => {
+    lanes[i % lanes.length]!.push(test)
+  })
+  await Promise.all(lanes.map((lane) => runLane(context, suite, lane, record)))
+  const again = cases.filter(({ name }) => results[name]!.status !== 'pass' && results[name]!.status !== 'skip')
+  if (lanes.length > 1) await runLane(context, suite, again, record)
+  return Object.fromEntries(cases.map(({ name }) => [name, results[name]!]))
+}
+
+async function runLane(context: Context, suite: Suite, cases: Case[], record: Recorder): Promise<void> {
   let rest = cases
   let falseStarts = 0
   while (rest.length > 0) {
@@ -44,7 +71,6 @@ export async function runCases(context: Context, suite: Suite, cases: Case[]): P
       record(test, { ...verdict('died', `no container: ${error}`), group: test.group, seconds: 0 }, error)
     break
   }
-  return results
 }
 
 const verdict = (status: Status, detail: string) => ({ status, detail })
@@ -65,7 +91,8 @@ async function runContainer(
   writeFileSync(join(rootfs, 'compat/list'), cases.map((c) => `${c.name}\t${c.seconds}\t${c.command}\n`).join(''))
 
   const child = runtime.start(rootfs, ['/bin/sh', '/compat/batch.sh', mark, '/compat/list'], id)
-  const running: { test: Case; since: number; output: string; late: boolean }[] = []
+  running.set(id, { runtime, child, folder })
+  const current: { test: Case; since: number; output: string; late: boolean }[] = []
   let done = 0
   let finished = false
   let error = ''
@@ -73,23 +100,23 @@ async function runContainer(
   const watch = (seconds: number) => {
     clearTimeout(timer)
     timer = setTimeout(() => {
-      if (running[0]) running[0].late = true
+      if (current[0]) current[0].late = true
       runtime.stop(id, child)
     }, seconds * 1000)
   }
   const onLine = (line: string) => {
-    const current = running[0]
+    const begun = current[0]
     if (!line.startsWith(mark)) {
-      if (current && current.output.length < MAX_OUTPUT) current.output += `${line}\n`
+      if (begun && begun.output.length < MAX_OUTPUT) begun.output += `${line}\n`
       return
     }
     const [, what, , code] = line.split(' ')
     if (what === 'start') {
       const test = cases[done]!
-      running[0] = { test, since: Date.now(), output: '', late: false }
+      current[0] = { test, since: Date.now(), output: '', late: false }
       watch(test.seconds + GRACE_SECONDS)
-    } else if (what === 'end' && current) {
-      const { test, since, output } = current
+    } else if (what === 'end' && begun) {
+      const { test, since, output } = begun
       record(
         test,
         {
@@ -99,7 +126,7 @@ async function runContainer(
         },
         output,
       )
-      running.length = 0
+      current.length = 0
       done++
       watch(GRACE_SECONDS)
     } else if (what === 'done') {
@@ -115,7 +142,7 @@ async function runContainer(
   await new Promise((resolve) => child.once('close', resolve))
   clearTimeout(timer)
   runtime.stop(id, child)
-  const last = running[0]
+  const last = current[0]
   if (!finished && last) {
     const { status, detail } = last.late
       ? verdict('late', 'the container had to be killed')
@@ -125,6 +152,7 @@ async function runContainer(
     done++
   }
   unmountRoot(folder)
+  running.delete(id)
   return { done, error }
 }
 

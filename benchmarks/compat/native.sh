@@ -7,6 +7,7 @@ set -e
 cd "$1"; shift
 mount --bind . .; cd "$PWD"
 mount -t proc -o nosuid,nodev,noexec proc proc
+echo 256 >proc/sys/fs/mqueue/msg_max
 mount --bind proc/sys proc/sys; mount -o remount,bind,ro proc/sys
 if [ -e proc/sysrq-trigger ]; then mount --bind /dev/null proc/sysrq-trigger; fi
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys

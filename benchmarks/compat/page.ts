@@ -1,5 +1,5 @@
 /** The report as one HTML file without scripts or references, and as lines for the terminal. */
-import { changes, differences, scores } from './compare.ts'
+import { changes, type Difference, differences, scores } from './compare.ts'
 import type { Report } from './types.ts'
 
 const STYLE = `body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -64,20 +64,41 @@ export function terminalSummary(report: Report, previous: Report | null): string
   return lines.join('\n')
 }
 
+/** Every call of the table by its level. */
+function callsTable({ calls }: Report): string {
+  const byLevel = new Map<string, string[]>()
+  for (const [name, level] of Object.entries(calls)) byLevel.set(level, [...(byLevel.get(level) ?? []), name])
+  const rows = [...byLevel].map(([level, names]) =>
+    row([level, String(names.length), level === 'full' ? '' : names.join(' ')].map(escapeHtml)),
+  )
+  return `<table>${row(['support', 'calls', ''], 'th')}${rows.join('')}</table>`
+}
+
+/** What fails in any suite under the name of a call, interface or module, and the support level of those that are calls. */
+function byCallTable({ calls }: Report, found: Map<string, Difference[]>): string {
+  const groups = new Set([...found.values()].flatMap((list) => list.map((d) => d.group)))
+  const rows = [...groups].sort().map((group) => {
+    const counts = [...found.values()].map((list) => list.filter((d) => d.group === group).length)
+    return row([escapeHtml(group), escapeHtml(calls[group] ?? '–'), ...counts.map((n) => (n ? String(n) : ''))])
+  })
+  return `<table>${row(['', 'support', ...[...found.keys()].map(escapeHtml)], 'th')}${rows.join('')}</table>`
+}
+
 export function htmlPage(report: Report, previous: Report | null): string {
   const native = report.runtimes['native']?.results ?? {}
   const names = others(report)
   const [head, ...body] = scoreTable(report)
   const parts = [
-    `<h1>System call compatibility</h1><p>${escapeHtml(report.date)}, ${escapeHtml(report.kernel)}. Every case runs natively and in each runtime; counted is what passes natively.</p>`,
+    `<h1>System call compatibility</h1><p>${escapeHtml(report.date)}, commit ${escapeHtml(report.commit)}, ${escapeHtml(report.kernel)}. Every case runs natively and in each runtime; counted is what passes natively.</p>`,
     `<table>${row(head!, 'th')}${body.map((cells) => row(cells.map(escapeHtml))).join('')}</table>`,
     `<ul>${Object.entries(report.runtimes)
       .map(([name, { version }]) => `<li>${escapeHtml(name)}: ${escapeHtml(version)}</li>`)
       .join('')}</ul>`,
-    `<h2>System calls by support</h2><table>${row(Object.keys(report.calls).map(escapeHtml), 'th')}${row(Object.values(report.calls).map(String))}</table>`,
+    `<h2>System calls by support</h2>${callsTable(report)}`,
     '<h2>Passes natively, but not inside</h2>',
   ]
   const found = new Map(names.map((name) => [name, differences(native, report.runtimes[name]!.results)]))
+  parts.push('<h3>By call</h3>', byCallTable(report, found), '<h3>By suite</h3>')
   const groups = new Map<string, Map<string, Map<string, string>>>()
   for (const [runtime, list] of found) {
     for (const d of list) {

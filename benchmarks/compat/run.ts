@@ -1,19 +1,23 @@
 /**
  * npm run compat: the same programs natively and in OCI runtimes, and the difference as the result.
- *   --runtime NAME=COMMAND   a runtime to measure (repeatable); default: tssandbox on each platform, runc, runsc
+ *   --runtime NAME=COMMAND   a runtime to measure (repeatable); default: tssandbox on each platform, runc, runsc; a NAME
+ *                            alone is one of these, and `native` nothing but the reference run
  *   --suite NAME             guest, cpython, stress-ng, posix (repeatable; default all)
  *   --only REGEXP            cases whose suite/name matches
  *   --quick                  what CI runs: within 8 minutes
  *   --keep-native            take the native results of the previous run where it has them
- * Writes results/latest.json and results/latest.html beside this file; what was not run keeps its previous result. The
- * output of each case that did not pass is in results/logs/RUNTIME/SUITE.
+ *   --patience N             multiplies each time limit, for a machine that does other work too
+ *   --jobs N                 containers side by side (default 1); what does not pass is then run once more, alone
+ *   --results FOLDER         where results go; default: results, beside this file
+ * Writes latest.json and latest.html; what was not run keeps its previous result. The output of each case that did not
+ * pass is in logs/RUNTIME/SUITE. Exit code 2: something passes natively and not in tssandbox.
  */
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { runCases } from './batch.ts'
+import { runCases, stopAll } from './batch.ts'
 import { differences, merge } from './compare.ts'
 import { htmlPage, terminalSummary } from './page.ts'
 import { compatRoot } from './root.ts'
@@ -25,8 +29,6 @@ import { stressSuite } from './suites/stress.ts'
 import type { Case, Report, Status, Suite } from './types.ts'
 
 const TSSANDBOX = join(import.meta.dirname, '../../bin/tssandbox')
-const RESULTS = join(import.meta.dirname, 'results')
-const LOGS = join(RESULTS, 'logs')
 
 const SUITES: Record<string, () => Suite | Promise<Suite | { missing: string }>> = {
   guest: guestSuite,
@@ -42,8 +44,13 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     quick: { type: 'boolean', default: false },
     'keep-native': { type: 'boolean', default: false },
+    patience: { type: 'string', default: '1' },
+    jobs: { type: 'string', default: '1' },
+    results: { type: 'string', default: join(import.meta.dirname, 'results') },
   },
 })
+const RESULTS = values.results
+const LOGS = join(RESULTS, 'logs')
 
 /** The whole output of a case that did not pass, for who wants to know why. */
 function keepOutput(folder: string, name: string, status: Status, output: string): void {
@@ -58,20 +65,37 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-function givenRuntimes(): [string, string][] {
-  return (values.runtime ?? []).map((text) => {
+function chosenRuntimes(): [name: string, commandLine: string][] {
+  const known = defaultRuntimes(TSSANDBOX)
+  if (!values.runtime) return known
+  return values.runtime.flatMap((text) => {
+    if (text === 'native') return []
     const at = text.indexOf('=')
-    return at < 0 ? [text.split('/').at(-1)!, text] : [text.slice(0, at), text.slice(at + 1)]
+    if (at >= 0) return [[text.slice(0, at), text.slice(at + 1)] as [string, string]]
+    return [known.find(([name]) => name === text) ?? [text.split('/').at(-1)!, text]]
   })
 }
 
-function callsBySupport(): Record<string, number> {
-  const calls: { support: string }[] = JSON.parse(
+function supportOfCalls(): Record<string, string> {
+  const calls: { name: string; support: string }[] = JSON.parse(
     execFileSync(TSSANDBOX, ['syscalls', '--format=json'], { encoding: 'utf8' }),
   )
-  const counts: Record<string, number> = {}
-  for (const { support } of calls) counts[support] = (counts[support] ?? 0) + 1
-  return counts
+  return Object.fromEntries(calls.map(({ name, support }) => [name, support]))
+}
+
+function commit(): string {
+  const git = spawnSync('git', ['describe', '--always', '--dirty'], { cwd: import.meta.dirname, encoding: 'utf8' })
+  return git.status === 0 ? git.stdout.trim() : 'unknown'
+}
+
+/** The folder of this run; those of runs that were killed go: their mounts went with their mount namespace. */
+function workFolder(): string {
+  const [base, prefix] = ['/var/tmp', 'tssandbox-compat-']
+  for (const name of readdirSync(base)) {
+    const pid = new RegExp(`^${prefix}(\\d+)-`).exec(name)?.[1]
+    if (pid && !existsSync(`/proc/${pid}`)) rmSync(join(base, name), { recursive: true, force: true })
+  }
+  return mkdtempSync(join(base, `${prefix}${process.pid}-`))
 }
 
 async function main(): Promise<number> {
@@ -87,11 +111,24 @@ async function main(): Promise<number> {
   mkdirSync(RESULTS, { recursive: true })
   const file = join(RESULTS, 'latest.json')
   const previous: Report | null = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : null
-  const work = mkdtempSync('/var/tmp/tssandbox-compat-')
+  const work = workFolder()
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => {
+      stopAll()
+      rmSync(work, { recursive: true, force: true })
+      process.exit(1)
+    })
+  }
   const spec = writeSpec(TSSANDBOX, work)
-  const chosen = values.runtime ? givenRuntimes() : defaultRuntimes(TSSANDBOX)
-  const runtimes: Runtime[] = [nativeRuntime(), ...chosen.map(([name, line]) => bundleRuntime(name, line, spec, work))]
-  const report: Report = { date: new Date().toISOString(), kernel: release(), runtimes: {}, calls: callsBySupport() }
+  const chosen = chosenRuntimes().map(([name, line]) => bundleRuntime(name, line, spec, work))
+  const runtimes: Runtime[] = [nativeRuntime(), ...chosen]
+  const report: Report = {
+    date: new Date().toISOString(),
+    kernel: release(),
+    commit: commit(),
+    runtimes: {},
+    calls: supportOfCalls(),
+  }
   for (const { name, version } of runtimes) report.runtimes[name] = { version, results: {} }
 
   for (const suiteName of values.suite ?? Object.keys(SUITES)) {
@@ -101,7 +138,9 @@ async function main(): Promise<number> {
       continue
     }
     const only = new RegExp(values.only)
-    const cases = suite.cases.filter((c) => (!values.quick || c.quick) && only.test(`${suite.name}/${c.name}`))
+    const cases = suite.cases
+      .filter((c) => (!values.quick || c.quick) && only.test(`${suite.name}/${c.name}`))
+      .map((c) => ({ ...c, seconds: c.seconds * Number(values.patience) }))
     for (const runtime of runtimes) await runSuite(runtime, suite, cases)
   }
 
@@ -119,6 +158,7 @@ async function main(): Promise<number> {
         runtime,
         root: 'path' in root ? root.path : '',
         work,
+        jobs: Math.max(1, Number(values.jobs)),
         onResult(test, { status, seconds, detail }, output) {
           done++
           keepOutput(join(LOGS, runtime.name, suite.name), test.name, status, output)

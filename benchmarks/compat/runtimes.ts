@@ -8,6 +8,12 @@ export const CONTAINER_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /** No case needs more; one that takes more must not take the machine's. */
 const MEMORY = 4 * 1024 ** 3
 
+/**
+ * The POSIX tests make queues of 41 messages; only CAP_SYS_RESOURCE may, or a namespace that is set so.
+ * native.sh sets the same.
+ */
+const SYSCTL = { 'fs.mqueue.msg_max': '256' }
+
 /** What Docker gives, and what tests of scheduling, limits and tracing need; nothing that reaches the machine itself. */
 const CAPABILITIES = [
   ...['chown', 'dac_override', 'fowner', 'fsetid', 'kill', 'setgid', 'setuid', 'setpcap', 'net_bind_service'],
@@ -29,6 +35,11 @@ export interface Runtime {
   stop(id: string, child: ChildProcess): void
 }
 
+/** Ends with this process, even when that is killed. */
+function spawnBound(program: string, args: string[], env: NodeJS.ProcessEnv): ChildProcess {
+  return spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
 export function nativeRuntime(): Runtime {
   return {
     name: 'native',
@@ -39,10 +50,7 @@ export function nativeRuntime(): Runtime {
         CONTAINER_PATH,
         CAPABILITIES: CAPABILITIES.map((name) => `+${name}`).join(','),
       }
-      return spawn(join(import.meta.dirname, 'native.sh'), [rootfs, ...argv], {
-        env,
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
+      return spawnBound(join(import.meta.dirname, 'native.sh'), [rootfs, ...argv], env)
     },
     stop: (_id, child) => child.kill('SIGKILL'),
   }
@@ -52,7 +60,7 @@ interface Config {
   process: Record<string, unknown>
   root: { path: string; readonly: boolean }
   hostname: string
-  linux: { resources: Record<string, unknown>; [field: string]: unknown }
+  linux: Record<string, unknown>
 }
 
 /** The config.json is what `spec` of the first runtime writes, so that all get the same one. */
@@ -70,23 +78,23 @@ function configure(template: string, rootfs: string, argv: string[]): string {
   }
   config.root = { path: rootfs, readonly: false }
   config.hostname = 'compat'
-  config.linux.resources = { ...config.linux.resources, memory: { limit: MEMORY } }
+  config.linux['sysctl'] = SYSCTL
+  config.linux.resources = { ...(config.linux['resources'] as object), memory: { limit: MEMORY } }
   return JSON.stringify(config)
 }
 
 export function bundleRuntime(name: string, commandLine: string, spec: string, work: string): Runtime {
   const [program, ...flags] = commandLine.split(/\s+/)
   const base = [...flags, '--root', join(work, `state-${name}`)]
-  const bundle = join(work, `bundle-${name}`)
-  mkdirSync(bundle, { recursive: true })
-  const file = join(bundle, 'config.json')
   const version = spawnSync(program!, ['--version'], { encoding: 'utf8' }).stdout
   return {
     name,
     version: version.split('\n')[0]!.trim(),
     start(rootfs, argv, id) {
-      writeFileSync(file, configure(spec, rootfs, argv))
-      return spawn(program!, [...base, 'run', '--bundle', bundle, id], { stdio: ['ignore', 'pipe', 'pipe'] })
+      const bundle = join(work, `bundle-${id}`)
+      mkdirSync(bundle, { recursive: true })
+      writeFileSync(join(bundle, 'config.json'), configure(spec, rootfs, argv))
+      return spawnBound(program!, [...base, 'run', '--bundle', bundle, id], process.env)
     },
     stop(id, child) {
       spawnSync(program!, [...base, 'kill', id, 'KILL'], { stdio: 'ignore', timeout: 20_000 })

@@ -40,6 +40,8 @@ export interface Suite {
 export interface Result extends Verdict {
   group: string
   seconds: number
+  /** What the first run said of a case that was run again, alone. */
+  first?: string
 }
 
 /** Results by suite, then by case. */
@@ -48,10 +50,11 @@ export type Results = Record<string, Record<string, Result>>
 export interface Report {
   date: string
   kernel: string
+  commit: string
   /** By runtime; `native` is what the others are measured against. */
   runtimes: Record<string, { version: string; results: Results }>
-  /** Number of system calls by support level, as `tssandbox syscalls` prints them. */
-  calls: Record<string, number>
+  /** The support level of each system call, as `tssandbox syscalls` prints it. */
+  calls: Record<string, string>
 }
 
 export function countTests(tests: Record<string, Status>): Tests {

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,7 +22,7 @@
 #include "systrap.h"
 
 /* Far more than any order takes, populating all of the memory there is included. */
-#define PATIENCE_S 60
+#define PATIENCE_S 20
 
 #define CLONE_PROCESS_FLAGS (0x8000 | SIGCHLD)
 #define CLONE_THREAD_FLAGS (0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000)
@@ -112,16 +113,24 @@ void take_notification(struct order *order)
 
 int await(int i, struct order *order)
 {
-	uint64_t start = __rdtsc(), begun = start;
+	uint64_t start = __rdtsc(), last = start, second = 1000000 * cycles_per_us, spent = 0;
+	/* A thread on our own CPU, and one that a notification's answer has just put there, run when we sleep. */
+	uint64_t now, spin = threads[i].cpu == current_cpu() ? 0 : spin_max;
 	unsigned turn = 0;
 
 	for (;;) {
 		if (is_stopped(i))
 			return 0;
-		/* Only a stub that was tampered with does not come back: its process must not hold up the others. */
-		if (__rdtsc() - begun > PATIENCE_S * 1000000 * cycles_per_us) {
+		/*
+		 * Only a stub that was tampered with does not come back: its process must not hold up the others. A jump
+		 * of the clock (all were frozen) counts little.
+		 */
+		now = __rdtsc();
+		spent += now - last < second ? now - last : second;
+		last = now;
+		if (spent > PATIENCE_S * second) {
 			kill(threads[i].pid, SIGKILL);
-			begun = __rdtsc();
+			spent = 0;
 		}
 		if (threads[i].dead)
 			return -ESRCH;
@@ -130,11 +139,11 @@ int await(int i, struct order *order)
 
 			if (poll(&fd, 1, 0) > 0) {
 				take_notification(order);
-				start = __rdtsc();
+				spin = 0;
 				continue;
 			}
 		}
-		if (__rdtsc() - start < spin_max) {
+		if (now - start < spin) {
 			if (order == NULL || (++turn & 7) != 0)
 				_mm_pause();
 			continue;
@@ -143,7 +152,7 @@ int await(int i, struct order *order)
 		if (!is_stopped(i)) {
 			struct pollfd fds[3] = { { wake_pipe[0], POLLIN, 0 }, { sigfd, POLLIN, 0 }, { listener, POLLIN, 0 } };
 
-			poll(fds, 3, PATIENCE_S * 1000);
+			poll(fds, 3, 500);
 			if (fds[0].revents & POLLIN)
 				drain_wake_fd();
 			if (fds[1].revents & POLLIN)
@@ -152,7 +161,6 @@ int await(int i, struct order *order)
 				take_notification(order);
 		}
 		__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
-		start = __rdtsc();
 	}
 }
 
@@ -281,8 +289,23 @@ static int copy_frame(int parent, int child, int64_t delta)
 	return 0;
 }
 
+/*
+ * Keeps row i on its CPU while it clones, so that the child begins there as soon as its parent sleeps: the host would put
+ * it on another one, where it is woken slowly or waits for other work's time to be over. 0 when `saved` was filled.
+ */
+static int hold_cpu(int i, cpu_set_t *saved)
+{
+	cpu_set_t here;
+
+	if (threads[i].cpu >= CPU_SETSIZE || sched_getaffinity(threads[i].tid, sizeof(*saved), saved) < 0)
+		return -1;
+	CPU_ZERO(&here);
+	CPU_SET(threads[i].cpu, &here);
+	return sched_setaffinity(threads[i].tid, sizeof(here), &here);
+}
+
 /* fork: row c (mapped, slot `local` of arena_fd) becomes a copy of row i. 0 or -errno. */
-int st_fork(int i, int c, int arena_fd)
+static int fork_row(int i, int c, int arena_fd)
 {
 	struct stub_slot *slot = slot_of(i);
 	struct order order = { .row = i,
@@ -303,6 +326,8 @@ int st_fork(int i, int c, int arena_fd)
 	ret = await(i, &order);
 	if (ret < 0)
 		return ret;
+	/* The child wants a CPU now, and its parent has nothing to wait busily for. */
+	st_park(i);
 	if ((long)slot->result < 0 && order.child_pid == 0)
 		return (int)slot->result;
 	/* The child's number comes from the kernel's notification, not from the guest. */
@@ -328,7 +353,7 @@ int st_fork(int i, int c, int arena_fd)
 }
 
 /* A thread beside row i in row c (mapped), whose slot gets mapped in the process too. 0 or -errno. */
-int st_thread(int i, int c, int arena_fd)
+static int thread_row(int i, int c, int arena_fd)
 {
 	struct stub_slot *slot = slot_of(i);
 	uint64_t addr = threads[c].guest_slot;
@@ -350,6 +375,7 @@ int st_thread(int i, int c, int arena_fd)
 	ret = await(i, &order);
 	if (ret < 0)
 		return (int)ret;
+	st_park(i);
 	tid = (int)slot->result;
 	if (tid < 0)
 		return tid;
@@ -366,3 +392,26 @@ int st_thread(int i, int c, int arena_fd)
 	return 0;
 }
 
+/* Runs one of the two above; parent and child may go everywhere afterwards. */
+static int clone_row(int i, int c, int arena_fd, int (*how)(int, int, int))
+{
+	cpu_set_t saved;
+	int held = hold_cpu(i, &saved), ret = how(i, c, arena_fd);
+
+	if (held == 0) {
+		sched_setaffinity(threads[i].tid, sizeof(saved), &saved);
+		if (ret == 0)
+			sched_setaffinity(threads[c].tid, sizeof(saved), &saved);
+	}
+	return ret;
+}
+
+int st_fork(int i, int c, int arena_fd)
+{
+	return clone_row(i, c, arena_fd, fork_row);
+}
+
+int st_thread(int i, int c, int arena_fd)
+{
+	return clone_row(i, c, arena_fd, thread_row);
+}

@@ -13,6 +13,7 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -51,14 +52,14 @@ int high;
 /* The sentry's spinning adapts between 0 and spin_max, which is spin_limit on an idle machine. */
 uint64_t spin_max, cycles_per_us;
 static uint64_t spin_now, spin_limit;
-/* Where the kernel says how long this thread was ready to run and did not: the measure of a busy machine. */
-static int schedstat_fd = -1, loadavg_fd = -1;
+static int loadavg_fd = -1;
 static int cpus;
 /* Both sides' budget when other work wants the CPUs: a spinning thread then only keeps its partner from running. */
 #define BUSY_SPIN_US 2
 #define LOAD_CHECK_US 5000
-/* Checks between two tries to spin on a busy machine, at most. */
-#define MAX_PATIENCE 64
+#define SPIN_STEP_US 4
+/* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
+#define STRIKES 3
 
 struct thread *st_threads(void)
 {
@@ -116,41 +117,23 @@ static int crowded(void)
 }
 
 /*
- * Did this thread wait for a CPU for more than a tenth of the time since the last check, and are there others who want
- * one? Two threads that take turns on one CPU wait for each other, too: so now and then it spins all the same, and looks
- * whether that goes better.
+ * On a busy machine nobody spins: it keeps others from running, and uses up the share that would let a thread that was
+ * woken run at once.
  */
 static void check_load(void)
 {
-	static uint64_t last_check, last_delay;
-	static unsigned busy_checks, patience = 1;
-	uint64_t now = __rdtsc(), delay;
-	char text[128], *end;
-	int delayed;
-	ssize_t n;
+	static uint64_t last_check;
+	static unsigned strikes;
+	uint64_t now = __rdtsc();
 
 	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
 		return;
-	n = pread(schedstat_fd, text, sizeof(text) - 1, 0);
-	if (n <= 0)
-		return;
-	text[n] = 0;
-	strtoull(text, &end, 10);
-	delay = strtoull(end, NULL, 10);
-	delayed = (delay - last_delay) * 10 > (now - last_check) * 1000 / cycles_per_us;
 	last_check = now;
-	last_delay = delay;
-	if (spin_max == spin_limit) {
-		if (delayed && crowded()) {
-			busy_checks = 0;
-			patience = patience < MAX_PATIENCE ? patience * 2 : MAX_PATIENCE;
-			set_spin(BUSY_SPIN_US * cycles_per_us);
-		} else if (!delayed) {
-			patience = 1;
-		}
-	} else if (!delayed || ++busy_checks > patience || !crowded()) {
+	strikes = crowded() ? strikes + 1 : 0;
+	if (strikes >= STRIKES && spin_max == spin_limit)
+		set_spin(BUSY_SPIN_US * cycles_per_us);
+	else if (strikes == 0 && spin_max != spin_limit)
 		set_spin(spin_limit);
-	}
 }
 
 /*
@@ -182,7 +165,6 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 		return -errno;
 	spin_limit = spin_us * cycles_per_us;
 	set_spin(spin_limit);
-	schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	/* A pipe, not an eventfd: the kernel wakes a pipe's reader on the writer's CPU, which is about to go to sleep. */
@@ -216,6 +198,10 @@ int st_new_arena(void)
 /* Maps slot `local` of an arena as row i. 0 or -errno. */
 int st_map_slot(int i, int arena_fd, int local)
 {
+	/* The end of the stack of patched sites, and where frames and the stub's stack below them lie. */
+	static const uint32_t needed[] = { SIGNAL_STACK_OFFSET - 1, SIGNAL_STACK_OFFSET + SIGNAL_STACK_SIZE - 0x2001,
+					   SIGNAL_STACK_OFFSET + SIGNAL_STACK_SIZE - 0x1001,
+					   SIGNAL_STACK_OFFSET + SIGNAL_STACK_SIZE - 1 };
 	void *at = mmap(slot_of(i), SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, arena_fd,
 			(off_t)local * SLOT_SIZE);
 
@@ -227,6 +213,12 @@ int st_map_slot(int i, int arena_fd, int local)
 	threads[i].guest_slot = ARENA_BASE + (uint64_t)local * SLOT_SIZE;
 	threads[i].framed = 1;
 	slot_of(i)->self = threads[i].guest_slot;
+	/*
+	 * A thread that traps when its memory cgroup is full must still find its stacks, or the kernel kills it with a
+	 * SIGSEGV that is nobody's fault: these pages are there from now on.
+	 */
+	for (size_t n = 0; n < sizeof(needed) / sizeof(needed[0]); n++)
+		((volatile uint8_t *)slot_of(i))[needed[n]] = 0;
 	return 0;
 }
 
@@ -255,6 +247,11 @@ int st_set_listener(int fd)
 }
 
 #define HOT 16
+/* So many traps on one CPU within so long, and the sentry moves; not more often than every MOVE_US. */
+#define STREAK 6
+#define STREAK_US 400
+#define MOVE_US 500
+#define MAX_EVENTS 64
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
@@ -358,14 +355,19 @@ int st_resume(int i)
 	return 0;
 }
 
-/* A stopped thread will not go on soon: it need not spin for it while others want the CPU. */
+/* A stopped thread will not go on soon: it need not spin for it. */
 void st_park(int i)
 {
 	uint32_t state = STATE_TRAP;
 
-	if (running_count < cpus - 1)
-		return;
 	__atomic_compare_exchange_n(&slot_of(i)->state, &state, STATE_ASLEEP, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* The same for a blocked call: where CPUs are left over, spinning answers it sooner. */
+void st_block(int i)
+{
+	if (running_count >= cpus - 1)
+		st_park(i);
 }
 
 /* The zygote has entered the protocol. */
@@ -423,6 +425,21 @@ static void count_site(struct thread *t)
 	}
 }
 
+/* Moves this thread to another CPU; it may come back later. */
+static void leave_cpu(uint32_t cpu)
+{
+	cpu_set_t all, others;
+
+	if (sched_getaffinity(0, sizeof(all), &all) < 0)
+		return;
+	others = all;
+	CPU_CLR(cpu, &others);
+	if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) < 0)
+		return;
+	sched_setaffinity(0, sizeof(all), &all);
+	control->cpu = current_cpu();
+}
+
 /* Copies a stopped row's registers and trap out of its slot. */
 static int take(int i)
 {
@@ -433,6 +450,7 @@ static int take(int i)
 	memcpy(t->regs, (const void *)slot->regs, sizeof(t->regs));
 	t->trap = slot->trap;
 	t->framed = slot->entry == 0;
+	t->cpu = slot->cpu;
 	t->hot = 0;
 	if (t->trap == TRAP_SYSCALL) {
 		if (t->framed)
@@ -471,6 +489,38 @@ static int scan(void)
 	return -1;
 }
 
+/*
+ * Whether a thread that runs guest code was last seen on our CPU: to spin would keep it from running. The host leaves two
+ * that wake each other on one CPU even where another one idles; when that goes on, we move.
+ */
+static int shares_cpu(void)
+{
+	static unsigned streak;
+	static uint64_t last_move, streak_began;
+	uint32_t cpu = current_cpu();
+	uint64_t now;
+
+	control->cpu = cpu;
+	for (int n = 0; n < running_count && n < 8; n++) {
+		if (threads[running[n]].cpu != cpu)
+			continue;
+		now = __rdtsc();
+		if (streak++ == 0 || now - streak_began > STREAK_US * cycles_per_us) {
+			streak = 1;
+			streak_began = now;
+		}
+		if (streak == STREAK && running_count < cpus && now - last_move > MOVE_US * cycles_per_us && !crowded()) {
+			last_move = now;
+			leave_cpu(cpu);
+			streak = 0;
+			return 0;
+		}
+		return 1;
+	}
+	streak = 0;
+	return 0;
+}
+
 static int sort_events(struct epoll_event *evs, int n)
 {
 	int kept = 0;
@@ -499,21 +549,38 @@ static int report_ended(void)
 	return -1;
 }
 
-/*
- * Waits for a trap or a host event. timeout in ns, < 0 for ever. Returns a row or -1; *nevents says how many entries of
- * evs are filled.
- *
- * Spins while guest code runs, as long as spinning pays: a budget that ends without an event is halved, an event that
- * comes soon after falling asleep doubles it. With nobody running it sleeps at once.
- */
-int st_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
+/* Mirrored by native/systrap.ts. */
+static struct {
+	int32_t count;
+	struct epoll_event events[MAX_EVENTS]; /* packed: 12 bytes each */
+} wait_result;
+
+void *st_wait_result(void)
 {
+	return &wait_result;
+}
+
+/*
+ * Waits for a trap or a host event. timeout in ns, < 0 for ever. Returns a row or -1; `wait_result` says how many
+ * host events there are. `resume_row` ≥ 0 is resumed first: one foreign call for the two.
+ *
+ * Spins while guest code runs, as long as spinning pays: a budget that ends without an event is halved, a trap that was
+ * published soon after falling asleep doubles it. With nobody running it sleeps at once.
+ */
+int st_wait(int resume_row, double timeout)
+{
+	struct epoll_event *evs = wait_result.events;
+	int *nevents = &wait_result.count;
+	const int max = MAX_EVENTS;
+	long timeout_ns = (long)timeout;
 	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
 	static unsigned turns;
 	uint64_t start, slept;
-	int i, n;
+	int i, n, shared;
 
 	*nevents = 0;
+	if (resume_row >= 0)
+		st_resume(resume_row);
 	i = report_ended();
 	if (i < 0)
 		i = scan();
@@ -526,7 +593,8 @@ int st_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 		return i >= 0 ? i : scan();
 	}
 	check_load();
-	if (running_count > 0 && spin_now > 0) {
+	shared = shares_cpu();
+	if (!shared && running_count > 0 && spin_now > 0) {
 		uint64_t budget = spin_now;
 
 		if (timeout_ns > 0 && (uint64_t)timeout_ns * cycles_per_us / 1000 < budget)
@@ -552,11 +620,13 @@ int st_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 	i = report_ended();
 	if (i < 0)
 		i = scan();
-	if (spin_max > 0) {
-		if (i >= 0 && __rdtsc() - slept < 2 * spin_max)
-			spin_now = spin_now * 2 < spin_max ? spin_now * 2 + cycles_per_us : spin_max;
+	if (spin_max > 0 && !shared) {
+		if (i >= 0 && (int64_t)(slot_of(i)->trapped_at - slept) < (int64_t)spin_max)
+			spin_now = spin_now * 2 + SPIN_STEP_US * cycles_per_us;
 		else
 			spin_now /= 2;
+		if (spin_now > spin_max)
+			spin_now = spin_max;
 	}
 	return i;
 }

@@ -17,11 +17,7 @@
 #define ORIG_RAX_INDEX 15
 #define RIP_INDEX 16
 
-/*
- * Populated: a thread that traps when its memory cgroup is full must still find its signal stack, or the kernel kills it
- * with a SIGSEGV that is nobody's fault.
- */
-#define SLOT_MAP_FLAGS (MAP_SHARED | MAP_FIXED | MAP_POPULATE)
+#define SLOT_MAP_FLAGS (MAP_SHARED | MAP_FIXED)
 
 /* Mirrored by sentry/platform/systrap/systrap-platform.ts. */
 struct thread {
@@ -40,6 +36,8 @@ struct thread {
 	uint32_t dead;		/* 268: the process is gone */
 	uint32_t framed;	/* 272: it waits in the signal handler; 0: behind a patched site, without a signal frame */
 	uint32_t hot;		/* 276: the call's site has trapped by signal often enough to be patched */
+	uint32_t cpu;		/* 280: where it trapped last, as the guest says */
+	uint32_t unused;
 };
 
 extern struct thread *threads;
@@ -74,6 +72,8 @@ struct order;
 void take_notification(struct order *order);
 /* Waits until row i is stopped again. `order` NULL: no notification is due. 0, or -ESRCH when it ended. */
 int await(int i, struct order *order);
+/* A stopped thread will not go on soon. */
+void st_park(int i);
 /* Makes sure that a stopped thread has a signal frame, which holds its FPU state. 0 or -ESRCH. */
 int need_frame(int i);
 

@@ -139,18 +139,32 @@ struct stub_slot {
 	uint64_t args[4];	/* 112 */
 	uint32_t answered;	/* 144: `answers` may be used */
 	uint32_t answers[6];	/* 148 */
-	uint64_t unused0[2];	/* 176 */
+	uint64_t trapped_at;	/* 176: time-stamp counter when the trap was published: would spinning have met it? */
+	uint32_t cpu;		/* 184: where the trap was published; two that share a CPU must not spin for each other */
+	uint32_t unused0;	/* 188 */
 	uint64_t regs[REGS];	/* 192 */
 	struct stub_copy out[MAX_WINDOW_OUT]; /* 408 */
 	uint8_t pad[0x1000 - 408 - 16 * MAX_WINDOW_OUT];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
+/* The CPU of the calling thread, without a call: Linux keeps it as the limit of this segment (what the vDSO reads). */
+static inline uint32_t current_cpu(void)
+{
+	uint32_t limit;
+
+	__asm__ volatile("lsl %1, %0" : "=r"(limit) : "r"(0x7b) : "cc");
+	return limit & 0xfff;
+}
+
 struct stub_control {
 	/* The sentry sleeps, or is about to: write to WAKE_FD after publishing a trap. */
 	uint32_t sleeping;
 	/* Cycles of the time-stamp counter to wait for an answer before sleeping. */
 	uint32_t spin;
+	/* The CPU on which the sentry was last seen. */
+	uint32_t cpu;
+	uint32_t unused;
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];
 };

@@ -218,7 +218,7 @@ stub_fork:
 	mov	%rbx, %rdi
 	mov	$0x10000, %rsi		/* SLOT_SIZE */
 	mov	$3, %edx		/* PROT_READ | PROT_WRITE */
-	mov	$0x8011, %r10d		/* MAP_SHARED | MAP_FIXED | MAP_POPULATE */
+	mov	$0x11, %r10d		/* MAP_SHARED | MAP_FIXED */
 	mov	$5, %r8d		/* DONATED_FD */
 	mov	%r12, %r9
 	mov	$9, %eax		/* mmap: our own slot, handed over by the sentry */

@@ -59,20 +59,27 @@ static inline uint64_t cycles(void)
 	return lo | (uint64_t)hi << 32;
 }
 
-/* Gives the slot to the sentry. The exchange orders the store before the look at `sleeping`. */
-static void publish(struct stub_slot *slot)
+/*
+ * Gives the slot to the sentry. The exchange orders the store before the look at `sleeping`. Returns how long it is worth
+ * while to spin for the answer: not at all where the sentry has to get this very CPU first, as one that is woken does.
+ */
+static uint32_t publish(struct stub_slot *slot)
 {
 	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
 
+	slot->trapped_at = cycles();
+	slot->cpu = current_cpu();
 	__atomic_exchange_n(&slot->state, STATE_TRAP, __ATOMIC_SEQ_CST);
-	if (control->sleeping)
+	if (control->sleeping) {
 		call6(SYS_WRITE, WAKE_FD, (long)&one, sizeof(one), 0, 0, 0);
+		return 0;
+	}
+	return control->cpu == slot->cpu ? 0 : control->spin;
 }
 
 /* Waits for the sentry's command: spinning, since a wake-up across CPUs costs 20 µs, then asleep. */
-static void wait_command(struct stub_slot *slot)
+static void wait_command(struct stub_slot *slot, uint32_t spin)
 {
-	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
 	uint64_t start = cycles();
 
 	for (;;) {
@@ -84,7 +91,7 @@ static void wait_command(struct stub_slot *slot)
 			call6(SYS_FUTEX, (long)&slot->state, FUTEX_WAIT, STATE_ASLEEP, 0, 0, 0);
 			continue;
 		}
-		if (cycles() - start < control->spin) {
+		if (cycles() - start < spin) {
 			__builtin_ia32_pause();
 			continue;
 		}
@@ -262,8 +269,7 @@ static void obey(struct stub_slot *slot)
 static void slot_loop(struct stub_slot *slot)
 {
 	for (;;) {
-		publish(slot);
-		wait_command(slot);
+		wait_command(slot, publish(slot));
 		if (slot->command == COMMAND_RESUME) {
 			struct ucontext *uc = (struct ucontext *)slot->context;
 
@@ -307,8 +313,7 @@ void __attribute__((used)) slot_site(struct stub_slot *slot)
 	slot->out_count = 0;
 	slot->interrupted = 0;
 	for (;;) {
-		publish(slot);
-		wait_command(slot);
+		wait_command(slot, publish(slot));
 		if (slot->command == COMMAND_RETURN) {
 			r[ORIG_RAX] = -1;
 			r[RAX] = slot->result;

@@ -21,9 +21,9 @@ import { checkSticky, MAY_EXEC, MAY_READ, MAY_WRITE, permission } from '../vfs/p
 import { SuperBlock } from '../vfs/super-block.ts'
 import { touchMtime } from '../vfs/times.ts'
 import { MessageQueue, SIGEV_SIGNAL } from './mqueue.ts'
+import { mqueueLimits } from './mqueue-limits.ts'
 
 const MQUEUE_MAGIC = 0x19800202
-const QUEUES_MAX = 256
 /** Size of the text that read(2) shows. */
 const STATUS_SIZE = 80
 const NAME_MAX = 255
@@ -69,7 +69,7 @@ class MqDirectory extends AnonInode {
 
   /** A queue with the limits of mq_open(2); −1 for the defaults. */
   make(t: Task, name: string, mode: number, maxMessages: number, messageSize: number): MqInode | number {
-    if (this.entries.size >= QUEUES_MAX && !t.creds.capable(CAP_SYS_RESOURCE)) return -ENOSPC
+    if (this.entries.size >= mqueueLimits.queues_max && !t.creds.capable(CAP_SYS_RESOURCE)) return -ENOSPC
     const queue = MessageQueue.create(t, maxMessages, messageSize)
     return typeof queue === 'number' ? queue : this.insert(name, mode, queue, t.creds)
   }

@@ -12,14 +12,9 @@ import type { ThreadGroup } from '../kernel/thread-group.ts'
 import { WaitQueue } from '../kernel/wait-queue.ts'
 import type { NetlinkSocket } from '../net/netlink/netlink-socket.ts'
 import { EPOLLIN, EPOLLOUT, EPOLLRDNORM, EPOLLWRNORM } from '../vfs/file-description.ts'
+import { HARD_MSGMAX, HARD_MSGSIZEMAX, mqueueLimits } from './mqueue-limits.ts'
 
 export const MQ_PRIO_MAX = 32768
-const MSG_MAX = 10
-const MSGSIZE_MAX = 8192
-const MSG_DEFAULT = 10
-const MSGSIZE_DEFAULT = 8192
-const HARD_MSGMAX = 65536
-const HARD_MSGSIZEMAX = 16 * 1024 * 1024
 /** sizeof(struct msg_msg) and of a node of the priority tree, which RLIMIT_MSGQUEUE counts. */
 const PER_MESSAGE = 48
 const PER_PRIORITY = 48
@@ -79,11 +74,13 @@ export class MessageQueue {
 
   /** Limits −1: the defaults. −errno when they are out of range or the user has too much already. */
   static create(t: Task, maxMessages: number, messageSize: number): MessageQueue | number {
-    const max = maxMessages === -1 ? MSG_DEFAULT : maxMessages
-    const size = messageSize === -1 ? MSGSIZE_DEFAULT : messageSize
+    const limits = mqueueLimits
+    const max = maxMessages === -1 ? Math.min(limits.msg_default, limits.msg_max) : maxMessages
+    const size = messageSize === -1 ? Math.min(limits.msgsize_default, limits.msgsize_max) : messageSize
     const powerful = t.creds.capable(CAP_SYS_RESOURCE)
     if (max <= 0 || size <= 0) return -EINVAL
-    if (max > (powerful ? HARD_MSGMAX : MSG_MAX) || size > (powerful ? HARD_MSGSIZEMAX : MSGSIZE_MAX)) return -EINVAL
+    if (max > (powerful ? HARD_MSGMAX : limits.msg_max)) return -EINVAL
+    if (size > (powerful ? HARD_MSGSIZEMAX : limits.msgsize_max)) return -EINVAL
     const charge = max * size + max * PER_MESSAGE + Math.min(max, MQ_PRIO_MAX) * PER_PRIORITY
     if (charge > Number.MAX_SAFE_INTEGER) return -EOVERFLOW
     const uid = t.creds.uid

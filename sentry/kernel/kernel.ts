@@ -91,11 +91,7 @@ export class Kernel {
   /** Runs until {@link exitCode} is set. */
   run(): number {
     while (this.exitCode < 0) {
-      for (let i = 0; i < this.ready.length; i++) {
-        const t = this.ready[i]!
-        if (t.state === READY) this.retry(t)
-      }
-      this.ready.length = 0
+      if (this.ready.length > 0) this.retryReady()
       if (this.exitCode >= 0) break
       const next = this.timers.next
       const timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
@@ -105,6 +101,14 @@ export class Kernel {
       if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
     }
     return this.exitCode
+  }
+
+  private retryReady(): void {
+    for (let i = 0; i < this.ready.length; i++) {
+      const t = this.ready[i]!
+      if (t.state === READY) this.retry(t)
+    }
+    this.ready.length = 0
   }
 
   private onTrap(thread: GuestThread): void {

@@ -202,6 +202,10 @@ TEST(mincore_and_mlock) {
   CHECK_OK(mlock(p, PAGE));
   CHECK_OK(munlock(p, PAGE));
   CHECK_ERR(mlock(p, 4 * PAGE), ENOMEM);
+  /* Beyond every address: nothing mapped; only a range that wraps around is invalid. */
+  CHECK_ERR(mlock((void *)(LONG_MAX - LONG_MAX % PAGE), 8), ENOMEM);
+  CHECK_ERR(munlock((void *)(LONG_MAX - LONG_MAX % PAGE), 8), ENOMEM);
+  CHECK_ERR(munlock((void *)-PAGE, PAGE), EINVAL);
   CHECK_OK(msync(p, PAGE, MS_SYNC));
   CHECK_ERR(msync(p, PAGE, MS_SYNC | MS_ASYNC), EINVAL);
   CHECK_ERR(msync(p, PAGE, 0x100), EINVAL);

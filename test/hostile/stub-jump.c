@@ -89,7 +89,63 @@ static void write_control(void) {
   *(volatile uint32_t *)CONTROL_ADDR = 7;
 }
 
+/* One place that has made calls often enough to be patched. */
+static void __attribute__((noinline)) hot(void) {
+  for (int i = 0; i < 100; i++) getppid();
+}
+static void damage_entries(void) {
+  unsigned seed = 99;
+  hot();
+  jump(SYS_mprotect, PATCH_BASE, PATCH_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, 0, 0, 0);
+  for (unsigned long at = 0; at < 16 * PATCH_ENTRY_SIZE; at += 4)
+    *(volatile uint32_t *)(PATCH_BASE + at) = rand_r(&seed);
+  hot();
+}
+static void unmap_entries(void) {
+  hot();
+  jump(SYS_munmap, PATCH_BASE, PATCH_SIZE, 0, 0, 0, 0);
+  hot();
+}
+/* The window's words say nonsense while calls use them. */
 static volatile int go = 1;
+static void *call_with_windows(void *arg) {
+  char text[100];
+  (void)arg;
+  while (go) {
+    readlink("/proc/self/exe", text, sizeof text);
+    access("/etc/passwd", R_OK);
+    if (write(-1, text, sizeof text) > 0) go = 0;
+  }
+  return NULL;
+}
+static void lie_about_windows(void) {
+  pthread_t thread;
+  unsigned seed = 7;
+  pthread_create(&thread, NULL, call_with_windows, NULL);
+  for (int n = 0; n < 300000; n++) {
+    struct stub_slot *slot = (void *)(ARENA_BASE + SLOT_SIZE);
+    slot->in_len[n & 1] = rand_r(&seed) % 3 ? rand_r(&seed) % 2000 : (uint32_t)rand_r(&seed) * 2;
+    slot->in_addr[n & 1] = rand_r(&seed);
+    slot->out_count = rand_r(&seed) % 20;
+    slot->out[n % MAX_WINDOW_OUT].offset = rand_r(&seed);
+    slot->out[n % MAX_WINDOW_OUT].len = rand_r(&seed);
+    slot->entry = n % 5 ? slot->entry : (uint64_t)rand_r(&seed);
+  }
+  go = 0;
+  pthread_join(thread, NULL);
+}
+/* A thread that is told to change its mappings never says that it is done. */
+static void *map_for_ever(void *arg) {
+  (void)arg;
+  for (;;) munmap(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
+  return NULL;
+}
+static void hold_the_sentry(void) {
+  pthread_t thread;
+  pthread_create(&thread, NULL, map_for_ever, NULL);
+  for (;;) *(volatile uint32_t *)(ARENA_BASE + SLOT_SIZE) = STATE_GUEST;
+}
+
 static void *caller(void *arg) {
   (void)arg;
   while (go) {
@@ -106,7 +162,7 @@ static void scribble(void) {
   pthread_create(&thread, NULL, caller, NULL);
   for (int n = 0; n < 20000; n++) {
     uint64_t slot = ARENA_BASE + (rand_r(&seed) % 2) * SLOT_SIZE;
-    uint64_t at = rand_r(&seed) % 4 ? rand_r(&seed) % 0x140 : rand_r(&seed) % SLOT_SIZE;
+    uint64_t at = rand_r(&seed) % 4 ? rand_r(&seed) % 0x240 : rand_r(&seed) % SLOT_SIZE;
     *(volatile uint32_t *)(slot + (at & ~3UL)) = rand_r(&seed) % 3 ? rand_r(&seed) % 8 : (unsigned)rand_r(&seed) * 2654435761u;
     if (n % 64 == 0) getuid();
   }
@@ -150,6 +206,10 @@ int main(void) {
   in_child("sigreturn without a frame", bad_sigreturn);
   in_child("exit behind the sentry's back", native_exit);
   for (int i = 0; i < 5; i++) in_child("scribble", scribble);
+  in_child("damage the entries of patched sites", damage_entries);
+  in_child("unmap the entries of patched sites", unmap_entries);
+  in_child("lie about the copy window", lie_about_windows);
+  in_child("hold the sentry", hold_the_sentry);
   printf("alive\n");
   return 0;
 }

@@ -149,8 +149,8 @@ export function stressSuite(): Suite {
     name: 'stress-ng',
     cases,
     layer: null,
-    judge(_test, code, output) {
-      if (code === 124 || code === 137) return { status: 'late', detail: `not done after ${SECONDS} s` }
+    judge({ seconds }, code, output) {
+      if (code === 124 || code === 137) return { status: 'late', detail: `not done after ${seconds} s` }
       const complaint = output.split('\n').find((line) => /stress-ng: (fail|error):/.test(line)) ?? ''
       const detail = complaint.replace(/^stress-ng: /, '')
       if (code === 4 || code === 3 || /stressor.* skipped|will be skipped/.test(output))

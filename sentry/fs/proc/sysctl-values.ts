@@ -103,11 +103,6 @@ fs/inotify/max_user_watches 644 192908
 fs/lease-break-time 644 45
 fs/leases-enable 644 1
 fs/mount-max 644 100000
-fs/mqueue/msg_default 644 10
-fs/mqueue/msg_max 644 10
-fs/mqueue/msgsize_default 644 8192
-fs/mqueue/msgsize_max 644 8192
-fs/mqueue/queues_max 644 256
 fs/nr_open 644 1048576
 fs/overflowgid 644 65534
 fs/overflowuid 644 65534

@@ -117,6 +117,11 @@ const LIVE: Record<string, Sysctl> = {
   },
 }
 
+/** For what lives elsewhere; to be called while the sentry is loaded. */
+export function registerSysctl(path: string, permissions: number, access: Pick<Sysctl, 'get' | 'set'>): void {
+  LIVE[path] = { permissions, ...access }
+}
+
 /** name → sysctl, for all of /proc/sys; shared by every mount. */
 let registry: Map<string, Sysctl> | null = null
 

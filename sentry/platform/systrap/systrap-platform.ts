@@ -13,6 +13,7 @@ import {
   stAbandon,
   stAwait,
   stBatch,
+  stBlock,
   stCall,
   stControlFd,
   stExitThread,
@@ -22,7 +23,6 @@ import {
   stInterrupt,
   stMapSlot,
   stNewArena,
-  stPark,
   stResume,
   stSetCall,
   stSetFpu,
@@ -34,6 +34,7 @@ import {
   stThreadGone,
   stUnmapSlot,
   stWait,
+  stWaitResult,
   stWakeFd,
   THREAD_BYTES,
   THREAD_ROWS,
@@ -94,7 +95,6 @@ const DEAD = 67
 const HOT = 69
 
 const TWO32 = 0x1_0000_0000
-const MAX_EVENTS = 64
 const FUTEX_WAKE = 1
 /** How long both sides spin before they sleep, at most: about what a wake-up across CPUs costs. */
 const SPIN_US = 50
@@ -192,12 +192,13 @@ class SystrapThread implements GuestThread {
 
   resume(): void {
     this.window.reset()
-    stResume(this.row)
+    platform!.resume(this.row)
   }
   park(): void {
-    stPark(this.row)
+    stBlock(this.row)
   }
   interrupt(): void {
+    platform!.resumeNow()
     stInterrupt(this.row)
   }
   exit(): void {
@@ -347,8 +348,10 @@ export class SystrapPlatform implements Platform {
   private readonly freeRows: number[] = []
   private nextRow = 0
   private readonly zygote: SystrapThread
-  private readonly events = new Uint32Array(MAX_EVENTS * 3)
-  private readonly eventCount = new Int32Array(1)
+  /** Count and events of the last wait. */
+  private readonly events = stWaitResult()
+  /** A thread that goes on with the next wait: one foreign call for both. −1 = none. */
+  private resuming = -1
 
   /** Throws when the host does not let us. */
   constructor() {
@@ -424,6 +427,7 @@ export class SystrapPlatform implements Platform {
 
   /** The thread's row may be used again. */
   retire(thread: SystrapThread): void {
+    if (this.resuming === thread.row) this.resuming = -1
     this.threads[thread.row] = null
     stUnmapSlot(thread.row)
     this.freeRows.push(thread.row)
@@ -499,19 +503,31 @@ export class SystrapPlatform implements Platform {
     return thread
   }
 
+  resume(row: number): void {
+    if (this.resuming >= 0) stResume(this.resuming)
+    this.resuming = row
+  }
+  resumeNow(): void {
+    if (this.resuming < 0) return
+    stResume(this.resuming)
+    this.resuming = -1
+  }
+
   private waitFor(timeoutNs: number): GuestThread | null {
-    const row = stWait(Math.min(timeoutNs, 2 ** 52), this.events, MAX_EVENTS, this.eventCount)
-    this.hostEventCount = this.eventCount[0]!
+    const resumed = this.resuming
+    this.resuming = -1
+    const row = stWait(resumed, Math.min(timeoutNs, 2 ** 52))
+    this.hostEventCount = this.events[0]!
     const thread = row < 0 ? null : (this.threads[row] ?? null)
     if (thread !== null && thread.trap === TRAP_FAULT && thread.signo === SIGILL && thread.space.mend(thread))
       thread.trap = TRAP_INTERRUPT
     return thread
   }
   hostEventData(index: number): number {
-    return this.events[3 * index + 1]!
+    return this.events[3 * index + 2]!
   }
   hostEventMask(index: number): number {
-    return this.events[3 * index]!
+    return this.events[3 * index + 1]!
   }
   watchHostFd(op: number, fd: number, events: number, data: number): number {
     return ptWatch(op, fd, events, data)
