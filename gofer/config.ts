@@ -21,9 +21,12 @@ export interface GoferConfig {
   readonly mounts: readonly MountConfig[]
   /** false only in tests: serve without namespaces, chroot, capability drop and filter. */
   readonly confine: boolean
+  /** How many files a VM may have us hold at a time (9P only). */
+  readonly maxDescriptors: number
 }
 
 const MAX_MOUNTS = 512
+const MAX_DESCRIPTORS = 131_072
 
 function bool(value: unknown, fallback: boolean, field: string): boolean {
   if (value === undefined) return fallback
@@ -58,8 +61,15 @@ function parseMount(value: unknown, index: number, ids: Set<number>): MountConfi
 export function parseConfig(text: string): GoferConfig {
   const value: unknown = JSON.parse(text)
   if (typeof value !== 'object' || value === null) throw new Error('expected an object')
-  const { mounts, confine } = value as Record<string, unknown>
+  const { mounts, confine, maxDescriptors = MAX_DESCRIPTORS } = value as Record<string, unknown>
   if (!Array.isArray(mounts) || mounts.length > MAX_MOUNTS) throw new Error(`mounts: expected at most ${MAX_MOUNTS}`)
   const ids = new Set<number>()
-  return { mounts: mounts.map((m, i) => parseMount(m, i, ids)), confine: bool(confine, true, 'confine') }
+  if (typeof maxDescriptors !== 'number' || !(maxDescriptors >= 1 && maxDescriptors <= MAX_DESCRIPTORS)) {
+    throw new Error(`maxDescriptors: expected 1…${MAX_DESCRIPTORS}`)
+  }
+  return {
+    mounts: mounts.map((m, i) => parseMount(m, i, ids)),
+    confine: bool(confine, true, 'confine'),
+    maxDescriptors,
+  }
 }

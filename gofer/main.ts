@@ -44,7 +44,7 @@ function main(): number {
   const config = parseConfig(readFileSync(configFd, 'utf8'))
   closeSync(configFd)
   umask(0)
-  const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit()
+  const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit(config.maxDescriptors)
   if (config.confine) confine(config, socketFd)
   const { served, ids } = openMounts(
     ninepFds && config.confine ? config.mounts.map(asFolder) : config.mounts,

@@ -6,7 +6,6 @@
 import { readFileSync } from 'node:fs'
 import { raw } from '../../native/host.ts'
 
-const MAX_DESCRIPTORS = 131_072
 /** Node's, the mounts', the sockets'. */
 const RESERVED = 1024
 const RLIMIT_NOFILE = 7
@@ -16,17 +15,19 @@ function rlimit(set: BigUint64Array | null, get: BigUint64Array | null): number 
   return raw.LLPP(302, 0, RLIMIT_NOFILE, set, get, 0, 0)
 }
 
-/** Raises the limit as far as it goes; how many descriptors are left for guests. */
-export function raiseDescriptorLimit(): number {
+const left = (limit: bigint): number => Math.max(0, Number(limit) - RESERVED)
+
+/** Raises the limit as far as `wanted` descriptors for guests need it; how many they can have. */
+export function raiseDescriptorLimit(wanted: number): number {
   const limit = new BigUint64Array(2)
   if (rlimit(null, limit) < 0) return 0
   const most = BigInt(readFileSync('/proc/sys/fs/nr_open', 'latin1'))
-  const wanted = BigInt(MAX_DESCRIPTORS + RESERVED)
-  const target = wanted < most ? wanted : most
+  const needed = BigInt(wanted + RESERVED)
+  const target = needed < most ? needed : most
   // Above the hard limit only as root.
   for (const max of [target > limit[1]! ? target : limit[1]!, limit[1]!]) {
     const soft = target < max ? target : max
-    if (rlimit(new BigUint64Array([soft, max]), null) === 0) return Math.max(0, Number(soft) - RESERVED)
+    if (rlimit(new BigUint64Array([soft, max]), null) === 0) return left(soft)
   }
-  return Math.max(0, Number(limit[0]) - RESERVED)
+  return left(limit[0]!)
 }

@@ -30,12 +30,9 @@ export const statName = (dirfd: number, name: number): number =>
   statxAt(dirfd, name, 0x900, STATX_MASK, scratch.at(STAT))
 
 const { view } = scratch
-const TWO_32 = 0x1_0000_0000
 export const statField = (offset: number): number => view.getUint32(STAT + offset, true)
 export const statMode = (): number => view.getUint16(STAT + STATX_OFFSET.mode, true)
 export const statType = (): number => statMode() & S_IFMT
-export const statSize = (): number =>
-  view.getUint32(STAT + STATX_OFFSET.size + 4, true) * TWO_32 + view.getUint32(STAT + STATX_OFFSET.size, true)
 
 /**
  * The name of descriptor `fd` in the working directory, which is /proc/self/fd: following it leads to the very file

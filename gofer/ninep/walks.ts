@@ -37,7 +37,7 @@ export function attach(s: Session): number {
   if (afid !== NO_FID) return -EOPNOTSUPP
   const refused = s.fids.refuse(number)
   if (refused !== 0) return refused
-  const root = /^\d{1,5}$/.test(aname) ? s.shared.roots.get(Number(aname)) : undefined
+  const root = /^(0|[1-9]\d{0,4})$/.test(aname) ? s.shared.roots.get(Number(aname)) : undefined
   if (root === undefined) return -ENOENT
   const error = statFd(root.fd)
   if (error < 0) return error

@@ -10,10 +10,8 @@
  */
 
 export const HEADER_SIZE = 7
-export const QID_SIZE = 13
-/** What Rread and Rreaddir have in front of their data, and Twrite in front of its. */
+/** What Rread and Rreaddir have in front of their data. */
 export const READ_HEADER_SIZE = HEADER_SIZE + 4
-export const WRITE_HEADER_SIZE = HEADER_SIZE + 16
 
 /** trans=fd takes no more (MAX_SOCK_BUF of net/9p/trans_fd.c). */
 export const MAX_MSIZE = 1024 * 1024

@@ -291,7 +291,12 @@ export interface NinepGofer {
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000
 
 /** A real gofer process with so many connections; confined when asked (needs root). */
-export function startNinep(mounts: readonly object[], confine: boolean, connections = 1): NinepGofer {
+export function startNinep(
+  mounts: readonly object[],
+  confine: boolean,
+  connections = 1,
+  maxDescriptors?: number,
+): NinepGofer {
   const ours: number[] = []
   const theirs: number[] = []
   for (let i = 0; i < connections; i++) {
@@ -301,7 +306,7 @@ export function startNinep(mounts: readonly object[], confine: boolean, connecti
     theirs.push(pair[1]!)
   }
   const config = memfdCreate('gofer-config', 1)
-  const text = Buffer.from(JSON.stringify({ mounts, confine }))
+  const text = Buffer.from(JSON.stringify({ mounts, confine, maxDescriptors }))
   write(config, text, text.length)
   lseek(config, 0, 0)
   const dist = distDir()
