@@ -53,12 +53,16 @@ class ChildFds {
   }
 }
 
+interface MachineFds {
+  agent: number
+  console: number
+  ninep: number[]
+  tap: number
+  noCable: number
+}
+
 /** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
-export function machineArguments(
-  shape: VmShape,
-  memory: string,
-  fds: { agent: number; console: number; ninep: number[]; tap: number; noCable: number },
-): string[] {
+function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots: boolean): string[] {
   const { accel, image } = shape
   const args = [
     ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
@@ -68,11 +72,12 @@ export function machineArguments(
     ...['-M', `microvm,memory-backend=mem${image.acpi ? '' : ',acpi=off'}`],
     ...['-accel', accel, '-cpu', accel === 'kvm' ? 'host' : 'max'],
     ...['-m', `${shape.memory}M`, '-smp', String(shape.cpus)],
-    ...['-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape)],
     ...['-chardev', `socket,id=console,fd=${fds.console}`, '-serial', 'chardev:console'],
     ...['-device', `virtio-serial-device,max_ports=${MAX_VIRTIO_PORTS}`],
     ...['-chardev', `socket,id=agent,fd=${fds.agent}`, '-device', 'virtserialport,chardev=agent,name=agent'],
   ]
+  // A restored VM has them in its memory, and QEMU would only read 70 MB for nothing.
+  if (boots) args.push('-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape))
   for (let port = 0; port < NINEP_PORTS; port++) {
     const fd = fds.ninep[port] ?? -1
     args.push('-chardev', fd < 0 ? `null,id=np${port}` : `socket,id=np${port},fd=${fd}`)
@@ -121,7 +126,7 @@ export class Qemu implements Vmm {
 
   boot(shape: VmShape, to: VmConnections, confinement: Confinement): RunningVm {
     const fds = new ChildFds()
-    return this.spawn([...this.machine(shape, 'memory-backend-ram', to, fds)], fds, confinement, [], shape)
+    return this.spawn([...this.machine(shape, 'memory-backend-ram', to, fds, true)], fds, confinement, [], shape)
   }
 
   restore(shape: VmShape, template: Template, to: VmConnections, confinement: Confinement): RunningVm {
@@ -129,7 +134,12 @@ export class Qemu implements Vmm {
     const state = openSync(template.state, 'r')
     const memory = `memory-backend-file,mem-path=${template.memory},share=off`
     const [control, controlThere] = socketPair()
-    const args = [...this.machine(shape, memory, to, fds), '-incoming', 'defer', ...qmpArguments(fds.add(controlThere))]
+    const args = [
+      ...this.machine(shape, memory, to, fds, false),
+      '-incoming',
+      'defer',
+      ...qmpArguments(fds.add(controlThere)),
+    ]
     // In one go: QEMU takes them when it has set the machine up, and runs it when it is restored.
     new QmpClient(control).send(
       ['qmp_capabilities', {}],
@@ -143,14 +153,15 @@ export class Qemu implements Vmm {
     return vm
   }
 
-  private machine(shape: VmShape, memory: string, to: VmConnections, fds: ChildFds): string[] {
-    return machineArguments(shape, memory, {
+  private machine(shape: VmShape, memory: string, to: VmConnections, fds: ChildFds, boots: boolean): string[] {
+    const numbers = {
       agent: fds.add(to.agent),
       console: fds.add(to.console),
       ninep: to.ninep.map((fd) => (fd < 0 ? -1 : fds.add(fd))),
       tap: to.tap < 0 ? -1 : fds.add(to.tap),
       noCable: to.tap < 0 ? fds.add(to.noCable) : -1,
-    })
+    }
+    return machineArguments(shape, memory, numbers, boots)
   }
 
   private spawn(
@@ -197,6 +208,7 @@ export class Qemu implements Vmm {
       memory,
       { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere },
       fds,
+      true,
     )
     args.push(...qmpArguments(fds.add(controlThere)))
     // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.

@@ -41,7 +41,8 @@ start() {
   "runtimes": {
     "tssandbox": { "path": "$home/bin/tssandbox" },
     "tssandbox-ptrace": { "path": "$home/bin/tssandbox", "runtimeArgs": ["--platform=ptrace"] },
-    "tssandbox-systrap": { "path": "$home/bin/tssandbox", "runtimeArgs": ["--platform=systrap"] }
+    "tssandbox-systrap": { "path": "$home/bin/tssandbox", "runtimeArgs": ["--platform=systrap"] },
+    "tssandbox-vm": { "path": "$home/bin/tssandbox", "runtimeArgs": ["--platform=microvm"] }
   }
 }
 JSON

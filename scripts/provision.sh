@@ -21,6 +21,7 @@ xz          xz-utils
 debootstrap debootstrap
 dockerd     docker.io
 ip          iproute2
+qemu-system-x86_64 qemu-system-x86
 '
 missing=$(missing_packages "$NEEDED")
 # A busybox that is dynamically linked cannot be a container's whole root.

@@ -54,4 +54,19 @@ ensure_built() {
   node scripts/build.mjs </dev/null >&2 && mv dist/.building dist/.built
 }
 
+# For --platform=microvm: QEMU, what unpacks the kernel, and then kernel and initramfs (nothing to do the second time).
+ensure_microvm() {
+  missing=
+  for pair in qemu-system-x86_64:qemu-system-x86 xz:xz-utils tc:iproute2; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+  done
+  if [ -n "$missing" ]; then
+    on_debian_as_root || { say "--platform=microvm needs these Debian packages:$missing"; return 1; }
+    say "installing$missing"
+    # shellcheck disable=SC2086 # one word per package
+    apt_install $missing || return 1
+  fi
+  bin/tssandbox microvm setup >&2
+}
+
 set_up() { ensure_node_modules && ensure_cc && ensure_built; }

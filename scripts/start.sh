@@ -5,11 +5,13 @@ cd "$(dirname "$0")/.." || exit 1
 set_up || exit 1
 
 # Global flags stand before `do` on tssandbox's command line; rotate them there one by one.
-count=$#
+count=$# microvm=
 while [ "$count" -gt 0 ]; do
+  case $1 in --platform=microvm) microvm=1 ;; esac
+  [ "$1 $2" = '--platform microvm' ] && microvm=1
   case $1 in
-  --platform | --network | --root | --log | --log-format | --debug-log) take=2 ;;
-  --platform=* | --network=* | --root=* | --log=* | --log-format=* | --debug-log=* | --debug | --strace | --version | --help | -h) take=1 ;;
+  --platform | --network | --root | --log | --log-format | --debug-log | --microvm-accel | --microvm-template | --microvm-dir) take=2 ;;
+  --platform=* | --network=* | --root=* | --log=* | --log-format=* | --debug-log=* | --microvm-*=* | --debug | --strace | --version | --help | -h) take=1 ;;
   *) break ;;
   esac
   while [ "$take" -gt 0 ] && [ "$count" -gt 0 ]; do
@@ -18,6 +20,7 @@ while [ "$count" -gt 0 ]; do
     take=$((take - 1)) count=$((count - 1))
   done
 done
+[ -z "$microvm" ] || ensure_microvm || exit 1
 # Now "$@" is REST… FLAGS…: bring the rest behind `do`.
 set -- "$@" do
 while [ "$count" -gt 0 ]; do

@@ -2,9 +2,9 @@
  * The agent: pid 1 of the VM of --platform=microvm. C because it is the guest's init: it has to be small, static and there
  * before any file system; a JavaScript engine would be most of the VM's memory.
  *
- * One process, one poll loop (loop in init.c). It must never wait: the 9P connections of every mount go through it
- * (relay.c), so a thing that waits for a file waits for this loop. What may wait happens in children.
- * It never touches a path that is not of its own initramfs, /proc, /sys or the cgroup tree, for the same reason.
+ * One poll loop (loop in init.c), and beside it the relay of the 9P connections (relay.c). Neither may wait for a file of a
+ * container, whose end it would have to bring about: what may wait happens in children, and no path is touched that is not
+ * of the agent's own initramfs, /proc, /sys or the cgroup tree.
  */
 #pragma once
 #include <stdbool.h>
@@ -101,6 +101,7 @@ void process_order_free(struct process_order *o);
 void container_order_free(struct container_order *o);
 
 /* init.c */
+void die(const char *what) __attribute__((noreturn));
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void send_frame(struct writer *w);
 void reply(uint32_t seq, int error, const char *text);
@@ -132,7 +133,8 @@ void process_input(uint32_t handle, const unsigned char *bytes, uint32_t length)
 void process_credit(uint32_t handle, uint32_t stream, uint32_t count);
 void process_resize(uint32_t handle, uint32_t rows, uint32_t cols);
 void process_start(uint32_t seq, uint32_t container);
-void reap(void);
+/* Collects what has ended; `vital` must not. */
+void reap(pid_t vital);
 /* The poll loop's view: descriptors are added to `fds`, then served. */
 struct pollfd;
 int processes_poll(struct pollfd *fds, int count);
@@ -153,10 +155,9 @@ void join_main(pid_t init, uint32_t container, struct process_order *o, int sync
 /* control.c: what is asked of running containers. */
 void handle_frame(const unsigned char *frame, uint32_t length);
 
-/* relay.c: 9P ports. */
+/* relay.c: 9P ports, in a process of their own. */
+pid_t relay_start(void);
 int relay_open(int port); /* the end for mount(2), or -errno */
-int relays_poll(struct pollfd *fds, int count);
-void relays_serve(void);
 int find_port(const char *name);
 
 /* network.c */

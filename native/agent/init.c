@@ -46,7 +46,7 @@ void say(const char *format, ...)
 		close(fd);
 }
 
-static void __attribute__((noreturn)) die(const char *what)
+void die(const char *what)
 {
 	say("<0>agent: %s: %s\n", what, strerror(errno));
 	sync();
@@ -210,22 +210,21 @@ static void receive(void)
 	}
 }
 
-static void __attribute__((noreturn)) loop(int signals)
+static void __attribute__((noreturn)) loop(int signals, pid_t relay)
 {
-	static struct pollfd fds[8 + 4 * MAX_PROCESSES + 2 * 64];
+	static struct pollfd fds[2 + 5 * MAX_PROCESSES];
 	struct signalfd_siginfo info;
 
 	for (;;) {
 		fds[0] = (struct pollfd){ port, POLLIN | (outgoing_length ? POLLOUT : 0), 0 };
 		fds[1] = (struct pollfd){ signals, POLLIN, 0 };
-		int count = processes_poll(fds, relays_poll(fds, 2));
+		int count = processes_poll(fds, 2);
 		if (poll(fds, count, -1) < 0)
 			continue;
-		relays_serve();
 		if (fds[1].revents) {
 			while (read(signals, &info, sizeof info) > 0)
 				;
-			reap();
+			reap(relay);
 		}
 		processes_serve();
 		if (fds[0].revents & POLLOUT)
@@ -257,6 +256,9 @@ int main(void)
 		usleep(5000);
 	if (port < 0 || signals < 0)
 		die("no port named agent");
+	pid_t relay = relay_start();
+	if (relay < 0)
+		die("no relay");
 	hello();
-	loop(signals);
+	loop(signals, relay);
 }

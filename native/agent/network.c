@@ -25,6 +25,15 @@ static int up(int fd, const char *name)
 	return ioctl(fd, SIOCSIFFLAGS, &i) ? errno : 0;
 }
 
+/* A container without a network sees loopback and nothing else: the card's driver lets go of it. */
+static void remove_card(void)
+{
+	char device[64] = "";
+
+	if (readlink("/sys/class/net/eth0/device", device, sizeof device - 1) > 0 && strrchr(device, '/'))
+		write_text("/sys/bus/virtio/drivers/virtio_net/unbind", strrchr(device, '/') + 1);
+}
+
 static struct sockaddr address(const char *text)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET };
@@ -48,6 +57,8 @@ int network_configure(struct reader *r)
 	if (r->bad || fd < 0)
 		return close(fd), EINVAL;
 	error = up(fd, "lo");
+	if (!mac_length)
+		remove_card();
 	if (mac_length == 6) {
 		i.ifr_hwaddr.sa_family = ARPHRD_ETHER;
 		memcpy(i.ifr_hwaddr.sa_data, mac, 6);

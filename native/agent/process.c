@@ -391,12 +391,14 @@ void processes_serve(void)
 	}
 }
 
-void reap(void)
+void reap(pid_t vital)
 {
 	pid_t pid;
 	int status;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == vital)
+			die("the relay has ended");
 		for (int i = 0; i < MAX_PROCESSES; i++) {
 			struct process *p = &processes[i];
 			if (!p->used || p->pid != pid || p->exited)
@@ -408,4 +410,5 @@ void reap(void)
 			p->exited = true;
 			p->status = status;
 		}
+	}
 }

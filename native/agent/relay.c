@@ -2,6 +2,9 @@
  * 9P connections: the kernel's client cannot use a virtio-serial port as its transport (virtio_console has no
  * read_iter), so mount(2) gets one end of a socketpair and this loop carries bytes between the other end and the port.
  * Each mount has a port and a connection of its own; nothing here looks into the messages.
+ *
+ * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from a 9P file into a pipe holds the
+ * pipe's lock while it waits for the server, and pid 1, about to read that pipe, waits for the lock.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -30,7 +33,8 @@ struct relay {
 };
 
 static struct relay *relays[MAX_RELAYS];
-static struct pollfd *polled;
+/* pid 1's end: a port's number with a descriptor, answered by 0 or an errno. */
+static int control = -1;
 
 int find_port(const char *name)
 {
@@ -54,54 +58,59 @@ int find_port(const char *name)
 	return fd;
 }
 
-int relay_open(int number)
+/* In the relay: 0 or an errno. Takes `local` over. */
+static int attach(unsigned number, int local)
 {
+	struct relay *r = number < MAX_RELAYS ? relays[number] : NULL;
 	char name[16];
-	int pair[2];
-	struct relay *r = relays[number];
 
+	if (number >= MAX_RELAYS)
+		return EINVAL;
 	if (!r) {
+		snprintf(name, sizeof name, "9p.%u", number);
 		if (!(r = calloc(1, sizeof *r)))
-			return -ENOMEM;
-		snprintf(name, sizeof name, "9p.%d", number);
+			return ENOMEM;
 		r->local = -1;
 		r->port = find_port(name);
 		if (r->port < 0) {
 			free(r);
-			return -ENODEV;
+			return ENODEV;
 		}
 		relays[number] = r;
 	}
 	if (r->local >= 0)
-		return -EBUSY;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return -errno;
-	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+		return EBUSY;
+	fcntl(local, F_SETFL, O_NONBLOCK);
 	r->to_host.length = r->to_kernel.length = 0;
-	r->local = pair[0];
-	return pair[1];
+	r->local = local;
+	return 0;
+}
+
+static void hear(int from)
+{
+	unsigned char number = 255, answer;
+	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } space;
+	struct iovec iov = { &number, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof space };
+	ssize_t n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n == 1 ? CMSG_FIRSTHDR(&m) : NULL;
+	int local;
+
+	if (n <= 0)
+		_exit(0);
+	if (!c || c->cmsg_type != SCM_RIGHTS)
+		return;
+	memcpy(&local, CMSG_DATA(c), sizeof local);
+	answer = attach(number, local);
+	if (answer)
+		close(local);
+	send(from, &answer, 1, MSG_NOSIGNAL);
 }
 
 static void hang_up(struct relay *r)
 {
 	close(r->local);
 	r->local = -1;
-}
-
-int relays_poll(struct pollfd *fds, int count)
-{
-	polled = fds;
-	for (int i = 0; i < MAX_RELAYS; i++) {
-		struct relay *r = relays[i];
-		if (!r || r->local < 0)
-			continue;
-		r->slot = count;
-		short port = (r->to_kernel.length ? 0 : POLLIN) | (r->to_host.length ? POLLOUT : 0);
-		short local = (r->to_host.length ? 0 : POLLIN) | (r->to_kernel.length ? POLLOUT : 0);
-		fds[count++] = (struct pollfd){ r->port, port, 0 };
-		fds[count++] = (struct pollfd){ r->local, local, 0 };
-	}
-	return count;
 }
 
 /* Moves what is there. False: one side is gone. */
@@ -125,17 +134,74 @@ static bool carry(int from, int to, struct pipe_buffer *b)
 	}
 }
 
-void relays_serve(void)
+static void __attribute__((noreturn)) relay_loop(int from)
 {
-	for (int i = 0; i < MAX_RELAYS; i++) {
-		struct relay *r = relays[i];
-		if (!r || r->local < 0)
+	static struct pollfd fds[1 + 2 * MAX_RELAYS];
+
+	for (;;) {
+		int count = 0;
+		fds[count++] = (struct pollfd){ from, POLLIN, 0 };
+		for (int i = 0; i < MAX_RELAYS; i++) {
+			struct relay *r = relays[i];
+			if (!r || r->local < 0)
+				continue;
+			r->slot = count;
+			short port = (r->to_kernel.length ? 0 : POLLIN) | (r->to_host.length ? POLLOUT : 0);
+			short local = (r->to_host.length ? 0 : POLLIN) | (r->to_kernel.length ? POLLOUT : 0);
+			fds[count++] = (struct pollfd){ r->port, port, 0 };
+			fds[count++] = (struct pollfd){ r->local, local, 0 };
+		}
+		if (poll(fds, count, -1) < 0)
 			continue;
-		short port = polled[r->slot].revents, local = polled[r->slot + 1].revents;
-		if (!port && !local)
-			continue;
-		/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
-		if (!carry(r->local, r->port, &r->to_host) || !carry(r->port, r->local, &r->to_kernel))
-			hang_up(r);
+		for (int i = 0; i < MAX_RELAYS; i++) {
+			struct relay *r = relays[i];
+			if (!r || r->local < 0 || (!fds[r->slot].revents && !fds[r->slot + 1].revents))
+				continue;
+			/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
+			if (!carry(r->local, r->port, &r->to_host) || !carry(r->port, r->local, &r->to_kernel))
+				hang_up(r);
+		}
+		if (fds[0].revents)
+			hear(from);
 	}
+}
+
+pid_t relay_start(void)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		write_text("/proc/self/oom_score_adj", "-1000");
+		relay_loop(pair[1]);
+	}
+	close(pair[1]);
+	control = pair[0];
+	return pid;
+}
+
+int relay_open(int port)
+{
+	unsigned char number = port, answer = EIO;
+	int pair[2];
+	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } space = { 0 };
+	struct iovec iov = { &number, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof space };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &pair[0], sizeof(int));
+	if (sendmsg(control, &m, MSG_NOSIGNAL) != 1 || recv(control, &answer, 1, 0) != 1)
+		answer = EIO;
+	close(pair[0]);
+	if (answer) {
+		close(pair[1]);
+		return -answer;
+	}
+	return pair[1];
 }

@@ -1,0 +1,349 @@
+/**
+ * Containers in a VM (--platform=microvm), under whatever acceleration this host has: a representative part of what is
+ * tested at length on the sentry's platforms, and what is the VM's own: templates, failures of its parts, the network.
+ */
+import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { busyboxRoot } from '../support/roots.ts'
+import { run, TSSANDBOX, which } from '../support/run.ts'
+import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
+
+const root = busyboxRoot()
+const rootfs = 'path' in root ? root.path : ''
+const why =
+  process.getuid?.() !== 0
+    ? 'not root'
+    : 'missing' in root
+      ? root.missing
+      : existsSync('/usr/bin/qemu-system-x86_64')
+        ? ''
+        : 'qemu-system-x86 is not installed'
+const base = mkdtempSync(join(tmpdir(), 'tssandbox-vm-'))
+const STORE = '/var/lib/tssandbox/microvm'
+/** An end that is not by the container's own doing has to be noticed within this. */
+const NOTICED_MS = 5000
+
+/** Descendants of `pid` whose command line starts so. */
+function children(pid: number, name: string): number[] {
+  const out: number[] = []
+  for (const file of globSync('/proc/[0-9]*/stat')) {
+    try {
+      const text = readFileSync(file, 'latin1')
+      const ppid = Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
+      const own = Number(file.split('/')[2])
+      if (ppid === pid && readFileSync(`/proc/${own}/cmdline`, 'latin1').startsWith(name)) out.push(own)
+    } catch {}
+  }
+  return out
+}
+
+const alive = (pid: number) =>
+  existsSync(`/proc/${pid}`) && !/^State:\sZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'))
+
+describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_000 }, () => {
+  const w = new Workspace('--platform=microvm')
+  const sh = (script: string, change?: (c: Config) => void, copy = false) =>
+    w.bundle(rootfs, ['sh', '-c', script], change, copy)
+  let ids = 0
+  const newId = () => `vm-${process.pid}-${ids++}`
+  const inBundle = (script: string, change?: (c: Config) => void, input?: string) =>
+    w.run(['run', '--bundle', sh(script, change), newId()], input)
+  const vmDo = (...argv: string[]) => [TSSANDBOX, '--platform=microvm', 'do', '--', ...argv]
+  const created = (script: string, change?: (c: Config) => void) => {
+    const id = newId()
+    const r = w.cli('create', '--bundle', sh(script, change), id)
+    expect(r).toEqual({ code: 0, out: '', err: '' })
+    const { pid } = JSON.parse(w.cli('state', id).out) as { pid: number }
+    return { id, pid }
+  }
+
+  beforeAll(() => {
+    const r = spawnSync(TSSANDBOX, ['microvm', 'setup'], { encoding: 'utf8' })
+    if (r.status !== 0) throw new Error(`microvm setup: ${r.stderr}`)
+  }, 300_000)
+  afterAll(() => {
+    w.clean()
+    rmSync(base, { recursive: true, force: true })
+  })
+
+  test('do: the distribution’s kernel, exit codes, streams, what is not there', async () => {
+    const r = await run(vmDo('sh', '-c', 'uname -r; cat; echo problem >&2; exit 3'), { input: 'in\n' })
+    expect(r).toMatchObject({ code: 3, stderr: 'problem\n' })
+    expect(r.stdout).toMatch(/^\d+\.\d+.*-amd64\nin\n$/)
+    expect(await run(vmDo('no-such-program'))).toMatchObject({ code: 127 })
+  })
+
+  test('do: host files read-only under an overlay that is gone afterwards', async () => {
+    const file = join(base, 'file')
+    writeFileSync(file, 'before')
+    const r = await run(
+      vmDo('sh', '-c', `cat ${file}; echo after > ${file}; cat ${file}; rm /usr/bin/env; ls /usr/bin/env`),
+    )
+    expect(r.stdout).toMatch(/^beforeafter\n/)
+    expect(readFileSync(file, 'utf8')).toBe('before')
+    expect(r.stdout).not.toContain('/usr/bin/env')
+    expect(existsSync('/usr/bin/env')).toBe(true)
+  })
+
+  test('a megabyte through pipes in both directions', async () => {
+    const input = Buffer.alloc(1 << 20, 'abcdefg\n').toString()
+    const r = await run(vmDo('cat'), { input })
+    expect(r.code).toBe(0)
+    expect(r.stdout === input).toBe(true)
+  })
+
+  test.skipIf(!which('python3'))('a terminal, its size, and ^C', async () => {
+    const script = join(base, 'typed')
+    writeFileSync(
+      script,
+      'expect ready\nsend stty size\\n\nexpect 24 80\nsize 50 132\npause 0.5\nsend stty size\\n\nexpect 50 132\n' +
+        'send sleep 100\\n\npause 1\nsend \\x03\npause 0.5\nsend exit 7\\n\n',
+    )
+    const shell = ['sh', '-c', 'echo ready; exec sh -i']
+    const r = await run(['python3', join(process.cwd(), 'test/support/pty-driver.py'), script, ...vmDo(...shell)])
+    expect(r.stdout).toContain('50 132')
+    expect(r.stdout).toMatch(/7\s*$/)
+  })
+
+  test('life cycle: create, start, exec, ps, pause, kill, delete', () => {
+    const { id, pid } = created('trap "exit 9" TERM; while :; do sleep 0.1; done')
+    expect(w.status(id)).toBe('created')
+    expect(w.cli('start', id)).toEqual({ code: 0, out: '', err: '' })
+    expect(w.status(id)).toBe('running')
+    expect(w.cli('exec', id, 'sh', '-c', 'echo $PPID; id -u; exit 5')).toEqual({ code: 5, out: '0\n0\n', err: '' })
+    expect(w.cli('exec', id, 'nothing').code).not.toBe(0)
+    expect(w.cli('ps', id).out).toMatch(/ 1 .*trap/)
+    expect(JSON.parse(w.cli('ps', '--format', 'json', id).out)).toEqual([pid])
+    expect(w.cli('pause', id).code).toBe(0)
+    expect(w.status(id)).toBe('paused')
+    expect(w.cli('resume', id).code).toBe(0)
+    const { data } = JSON.parse(w.cli('events', '--stats', id).out) as { data: { pids: { current: number } } }
+    expect(data.pids.current).toBeGreaterThan(0)
+    expect(w.cli('delete', id).code).not.toBe(0)
+    expect(w.cli('kill', id, 'TERM').code).toBe(0)
+    expect(JSON.parse(w.cli('wait', id).out || '{"exitStatus":9}')).toMatchObject({ exitStatus: 9 })
+    expect(w.cli('delete', '--force', id).code).toBe(0)
+    expect(w.cli('state', id).code).not.toBe(0)
+    expect(alive(pid)).toBe(false)
+  })
+
+  test('process: user, groups, umask, limits, capabilities, environment', () => {
+    const r = inBundle(
+      'id -u; id -G; umask; ulimit -n; pwd; echo $A; grep -E "^(CapEff|NoNewPrivs)" /proc/self/status',
+      (c) => {
+        Object.assign(c.process, {
+          env: ['PATH=/bin', 'A=b c'],
+          cwd: '/etc',
+          user: { uid: 1000, gid: 1000, additionalGids: [5], umask: 0o27 },
+          rlimits: [{ type: 'RLIMIT_NOFILE', soft: 333, hard: 444 }],
+          capabilities: {},
+          noNewPrivileges: true,
+        })
+      },
+    )
+    expect(r).toEqual({
+      code: 0,
+      out: '1000\n1000 5\n0027\n333\n/etc\nb c\nNoNewPrivs:\t1\nCapEff:\t0000000000000000\n'.replace(
+        /NoNew.*\n(Cap.*\n)/,
+        (all) => all.split('\n').filter(Boolean).reverse().join('\n').concat('\n'),
+      ),
+      err: '',
+    })
+  })
+
+  test('mounts: folders and single files, read-only and not; masked and read-only paths; a read-only root', () => {
+    const folder = join(base, 'volume')
+    mkdirSync(folder)
+    writeFileSync(join(folder, 'a'), 'A')
+    const single = join(base, 'single')
+    writeFileSync(single, 'one')
+    writeFileSync(join(base, 'sibling'), 'secret')
+    const r = inBundle(
+      'cat /v/a; echo B > /v/b; mkdir /v/d; cat /etc/one; echo two > /etc/one; echo x > /r/c; echo x > /here; ' +
+        'cat /etc/hidden; touch /proc/sys/kernel/hostname; ls /proc/acpi',
+      (c) => {
+        c.mounts.push(
+          { destination: '/v', type: 'bind', source: folder, options: ['rbind', 'rw'] },
+          { destination: '/r', type: 'bind', source: folder, options: ['rbind', 'ro'] },
+          { destination: '/etc/one', type: 'bind', source: single, options: ['bind'] },
+        )
+        c.linux.maskedPaths = ['/proc/acpi']
+        c.linux.readonlyPaths = ['/proc/sys']
+      },
+    )
+    expect(r.out).toBe('Aone')
+    expect(r.err.match(/Read-only file system/g)?.length).toBe(3)
+    expect(readFileSync(join(folder, 'b'), 'utf8')).toBe('B\n')
+    expect(existsSync(join(folder, 'd'))).toBe(true)
+    expect(existsSync(join(folder, 'c'))).toBe(false)
+    expect(readFileSync(single, 'utf8')).toBe('two\n')
+  })
+
+  test('what the container writes is there when it has ended', () => {
+    const dir = sh('dd if=/dev/zero bs=64k count=64 2>/dev/null | tr "\\0" x > /big; echo done', undefined, true)
+    expect(w.run(['run', '--bundle', dir, newId()])).toEqual({ code: 0, out: 'done\n', err: '' })
+    expect(readFileSync(join(dir, 'rootfs/big')).equals(Buffer.alloc(64 * 65536, 'x'))).toBe(true)
+  })
+
+  test('limits: tasks, and memory kills the one that takes too much', () => {
+    const limited = (c: Config) => {
+      c.linux.resources = { memory: { limit: 64 << 20 }, pids: { limit: 20 } }
+    }
+    const r = inBundle(
+      'sh -c "tail -c 200000000 /dev/zero" > /dev/null; echo $?; for i in $(seq 40); do sleep 2 & done',
+      limited,
+    )
+    expect(r.out).toBe('137\n')
+    expect(r.err).toMatch(/can't fork|Resource temporarily unavailable/)
+  })
+
+  test('exec: a detached one is seen by its stand-in; its end is its own', async () => {
+    const { id } = created('sleep 100')
+    w.cli('start', id)
+    const pidFile = join(base, 'exec.pid')
+    expect(
+      w.cli('exec', '--detach', '--pid-file', pidFile, id, 'sh', '-c', 'echo $$ > /dev/null; sleep 0.5').code,
+    ).toBe(0)
+    const pid = Number(readFileSync(pidFile, 'utf8'))
+    expect(alive(pid)).toBe(true)
+    await until(() => !alive(pid))
+    expect(w.status(id)).toBe('running')
+    w.cli('delete', '--force', id)
+  })
+
+  test('signals: to init by its handler, to all, and of a foreground run', async () => {
+    const child = w.spawn(
+      'run',
+      '--bundle',
+      sh('trap "echo got; exit 4" USR1; echo up; while :; do sleep 0.1; done'),
+      newId(),
+    )
+    let out = ''
+    child.stdout!.on('data', (d: Buffer) => {
+      out += d
+    })
+    const end = finished(child)
+    await until(() => out.includes('up'), 60_000)
+    child.kill('SIGUSR1')
+    expect(await end).toMatchObject({ code: 4 })
+    const { id } = created('sleep 100 & sleep 100')
+    w.cli('start', id)
+    expect(w.cli('kill', '--all', id, 'KILL').code).toBe(0)
+    await until(() => w.status(id) === 'stopped')
+    expect(w.cli('delete', id).code).toBe(0)
+  })
+
+  describe('failures', () => {
+    const foreground = async (script: string) => {
+      const id = newId()
+      const child = w.spawn('run', '--bundle', sh(script), id)
+      let out = ''
+      child.stdout!.on('data', (d: Buffer) => {
+        out += d
+      })
+      const end = finished(child)
+      await until(() => out.includes('up'), 60_000)
+      const { pid } = JSON.parse(w.cli('state', id).out) as { pid: number }
+      const [qemu] = children(pid, 'tssandbox-qemu')
+      const [gofer] = children(child.pid!, 'tssandbox-gofer')
+      return { id, child, pid, qemu: qemu!, gofer: gofer!, end, since: Date.now() }
+    }
+
+    test('QEMU is killed', async () => {
+      const c = await foreground('echo up; sleep 100')
+      process.kill(c.qemu, 'SIGKILL')
+      const r = await c.end
+      expect(r.code).toBe(137)
+      expect(r.err).toContain('virtual machine')
+      expect(Date.now() - c.since).toBeLessThan(NOTICED_MS + 5000)
+      expect(alive(c.gofer)).toBe(false)
+    })
+
+    test('the gofer is killed', async () => {
+      const c = await foreground('echo up; sleep 100')
+      process.kill(c.gofer, 'SIGKILL')
+      const r = await c.end
+      expect(r.code).toBe(128)
+      expect(r.err).toContain('gofer')
+      await until(() => !alive(c.qemu), NOTICED_MS)
+    })
+
+    test('the CLI is killed', async () => {
+      const c = await foreground('echo up; sleep 100')
+      c.child.kill('SIGKILL')
+      await until(() => !alive(c.qemu) && !alive(c.pid) && !alive(c.gofer), NOTICED_MS)
+      expect(w.cli('delete', '--force', c.id).code).toBe(0)
+    })
+
+    test('the guest’s kernel panics', async () => {
+      const r = await run(vmDo('sh', '-c', 'echo c > /proc/sysrq-trigger; sleep 20'))
+      expect(r.code).toBe(137)
+      expect(r.stderr).toMatch(/virtual machine.*(panic|sysrq|BUG|Oops)/i)
+    })
+
+    test('a guest that is root and floods its agent’s port harms itself only', async () => {
+      const r = await run(
+        vmDo(
+          'sh',
+          '-c',
+          'mknod /p c 244 1 2>/dev/null; for i in 1 2 3; do echo garbage > /p; done 2>/dev/null; echo alive',
+        ),
+      )
+      expect([0, 137]).toContain(r.code)
+    })
+
+    test('a truncated template is made anew', async () => {
+      const store = join(base, 'store')
+      spawnSync('cp', ['-a', '--sparse=always', STORE, store])
+      const images = join(store, 'current')
+      expect(existsSync(images)).toBe(true)
+      for (const state of globSync(join(store, 'templates/*/state'))) truncateSync(state, 10)
+      const r = await run([TSSANDBOX, '--platform=microvm', `--microvm-dir=${store}`, 'do', '--', 'echo', 'fine'], {
+        seconds: 110,
+      })
+      expect(r).toMatchObject({ code: 0, stdout: 'fine\n' })
+    })
+
+    test('before set-up it says what to run', async () => {
+      const r = await run([TSSANDBOX, '--platform=microvm', `--microvm-dir=${join(base, 'none')}`, 'do', '--', 'true'])
+      expect(r.code).toBe(128)
+      expect(r.stderr).toContain('tssandbox microvm setup')
+    })
+  })
+
+  test.skipIf(!which('ip') || !which('tc'))('the interface of the container’s network namespace is the VM’s', () => {
+    const names = [`tss-a-${process.pid}`, `tss-b-${process.pid}`]
+    const ip = (...args: string[]) => expect(spawnSync('ip', args, { encoding: 'utf8' }).stderr).toBe('')
+    try {
+      for (const name of names) ip('netns', 'add', name)
+      ip('link', 'add', 'tssva', 'netns', names[0]!, 'type', 'veth', 'peer', 'name', 'tssvb', 'netns', names[1]!)
+      for (const [i, dev] of ['tssva', 'tssvb'].entries()) {
+        ip('-n', names[i]!, 'addr', 'add', `10.213.7.${i + 1}/24`, 'dev', dev)
+        ip('-n', names[i]!, 'link', 'set', dev, 'up')
+      }
+      ip('-n', names[0]!, 'route', 'add', 'default', 'via', '10.213.7.2')
+      const r = inBundle('ip -4 -o addr show eth0; ip route; ping -c 2 -W 5 10.213.7.2', (c) => {
+        c.linux.namespaces = c.linux.namespaces.filter((n) => n.type !== 'network')
+        c.linux.namespaces.push({ type: 'network', path: `/run/netns/${names[0]}` })
+        c.process.capabilities = { bounding: ['CAP_NET_RAW'], effective: ['CAP_NET_RAW'], permitted: ['CAP_NET_RAW'] }
+      })
+      expect(r.out).toContain('10.213.7.1/24')
+      expect(r.out).toContain('default via 10.213.7.2')
+      expect(r.out).toMatch(/[12] packets received/)
+    } finally {
+      for (const name of names) spawnSync('ip', ['netns', 'del', name])
+    }
+  })
+})
