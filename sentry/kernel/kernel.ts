@@ -28,10 +28,10 @@ export interface Tracer {
   leave(t: Task, ret: SysRet): void
 }
 
-/** Spares the call in progress its signal from now on, where the code it stands in is what files hold. */
+/** Spares the call in progress its signal from now on, where the code it stands in is a file's: no just-in-time compiler's. */
 function patchSite(t: Task): void {
   const vma = t.mm.find(getReg(t.regs, RIP) - 1)
-  if (vma !== undefined && !vma.shared && vma.prot === (PROT_READ | PROT_EXEC))
+  if (vma !== undefined && vma.file !== null && !vma.shared && vma.prot === (PROT_READ | PROT_EXEC))
     t.thread.patchCallSite(vma.start, vma.end)
 }
 

@@ -305,7 +305,9 @@ export class MemoryManager {
     if (addr % PAGE !== 0 || length === 0 || addr > this.taskSize || length > this.taskSize - addr) return -EINVAL
     const len = pageUp(length)
     if (!this.overlaps(addr, addr + len)) return 0
-    OPS.clear().unmap(addr, len)
+    // Below is nothing of the guest's, but of the platform's.
+    const from = Math.max(addr, MMAP_MIN)
+    OPS.clear().unmap(from, addr + len - from)
     const err = this.space.apply(t.thread, OPS)
     if (err < 0) return err
     this.forget(addr, addr + len)
@@ -442,7 +444,9 @@ export class MemoryManager {
     if (addr >= this.taskSize) return -ENOMEM
     if (kind !== IGNORED) {
       const stop = Math.min(end, this.taskSize)
-      OPS.advise(addr, stop - addr, advice)
+      const from = Math.max(addr, MMAP_MIN)
+      if (stop <= from) return -ENOMEM
+      OPS.advise(from, stop - from, advice)
       const err = this.space.apply(t.thread, OPS)
       if (err < 0 && err !== -ENOMEM) return err
       if (kind !== NATIVE) this.markForkAdvice(addr, stop, advice)

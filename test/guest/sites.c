@@ -258,6 +258,27 @@ TEST(gs_belongs_to_the_program) {
   CHECK_EQ(bad, 0);
 }
 
+TEST(low_memory_is_free) {
+  int bad = 0;
+  void *low = (void *)0x10000;
+  for (int i = 0; i < ROUNDS; i++) bad += site_mov() != getppid();
+  CHECK_EQ(munmap(low, 0x380000), 0);
+  for (int i = 0; i < ROUNDS; i++) bad += site_mov() != getppid();
+  CHECK_ERR(madvise(low, 0x380000, MADV_DONTNEED), ENOMEM);
+  CHECK_ERR(mprotect(low, 0x380000, PROT_NONE), ENOMEM);
+  for (int i = 0; i < ROUNDS; i++) bad += site_mov() != getppid();
+  /* With something of the program's above the hole. */
+  char *mine = mmap((void *)0x390000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  CHECK_EQ((unsigned long)mine, 0x390000);
+  strcpy(mine, "x");
+  CHECK_ERR(madvise(low, 0x390000 + 4096 - 0x10000, MADV_DONTNEED), ENOMEM);
+  CHECK_EQ(mine[0], 0);
+  for (int i = 0; i < ROUNDS; i++) bad += site_mov() != getppid();
+  CHECK_EQ(munmap(low, 0x390000 + 4096 - 0x10000), 0);
+  for (int i = 0; i < ROUNDS; i++) bad += site_mov() != getppid();
+  CHECK_EQ(bad, 0);
+}
+
 TEST(ids_change) {
   int bad = 0;
   for (int i = 0; i < ROUNDS; i++) bad += getuid() != 0 || geteuid() != 0;
