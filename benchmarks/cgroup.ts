@@ -15,10 +15,11 @@ export interface CpuGroup {
   leave(): void
 }
 
-export function enterCpuGroup(name: string, shares: number): CpuGroup {
+/** `shares` null: stays where it is. */
+export function enterCpuGroup(name: string, shares: number | null): CpuGroup {
   const own = /^\d+:[^:]*\bcpu\b[^:]*:(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1]
   const nothing: CpuGroup = { expel: () => {}, leave: () => {} }
-  if (own === undefined || !existsSync(join(ROOT, own, 'cgroup.procs'))) return nothing
+  if (shares === null || own === undefined || !existsSync(join(ROOT, own, 'cgroup.procs'))) return nothing
   const before = join(ROOT, own)
   const group = join(before, name)
   const move = (to: string, pid: number) => writeFileSync(join(to, 'cgroup.procs'), String(pid))

@@ -34,7 +34,7 @@ export function barChart(bars: Bar[]): string {
       ? space * (0.05 + (0.95 * Math.log(value / least)) / Math.log(high / least))
       : (space * value) / high
   }
-  const height = bars.length * (BAR + 4) + 14
+  const height = bars.length * (BAR + 4) + (logarithmic ? 18 : 0)
   const parts = bars.map(({ name, color, value }, index) => {
     const y = index * (BAR + 4)
     const middle = y + BAR / 2
@@ -51,7 +51,7 @@ export function barChart(bars: Bar[]): string {
 
 /** Both axes are logarithmic: counts that double, and runtimes that differ by orders of magnitude. */
 export function lineChart(series: Series[]): string {
-  const [left, right, top, bottom] = [52, WIDTH - 8, 8, 180]
+  const [left, right, top, bottom] = [70, WIDTH - 8, 8, 180]
   const points = series.flatMap((s) => s.points).filter((p) => p.x > 0 && p.y > 0)
   if (points.length === 0) return `<svg viewBox="0 0 ${WIDTH} 20"><text x="0" y="14">not measured</text></svg>`
   const scale = (values: number[], from: number, to: number) => {

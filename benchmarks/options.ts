@@ -12,6 +12,7 @@ export interface Options {
   quick: boolean
   busy: boolean
   priority: boolean
+  realtime: boolean
   list: boolean
   json: boolean
   write: boolean
@@ -54,6 +55,7 @@ export function parseOptions(argv: string[]): Options {
       'nice -20 and the largest CPU weight, so that other work on the machine hardly disturbs',
       false,
     )
+    .option('--realtime', 'chrt -f 50: as on an idle machine, for short runs, since other work stands still', false)
     .option('--no-write', 'only print; change no file')
     .option('--json', 'print the report as JSON instead of tables', false)
     .option('-l, --list', 'list rows and ways', false)

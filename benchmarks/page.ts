@@ -10,7 +10,7 @@ table{border-collapse:collapse;margin:.6rem 0;font-size:.85rem}td,th{border:1px 
 font-variant-numeric:tabular-nums}td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}.met{color:#116329}.missed{color:#a40e26}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(22rem,1fr));gap:1rem}figure{margin:0}figcaption{font-weight:600;font-size:.9rem}
 svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:currentColor}.native{--c:#57606a}.w0{--c:#0969da}.w1{--c:#1b7c83}
-.w2{--c:#bc4c00}.w3{--c:#953800}.w4{--c:#8250df}.w5{--c:#bf3989}.w6{--c:#1a7f37}.w7{--c:#9a6700}.bar{fill:var(--c)}
+.w2{--c:#d4760a}.w3{--c:#1a7f37}.w4{--c:#8250df}.w5{--c:#bf3989}.w6{--c:#953800}.w7{--c:#9a6700}.bar{fill:var(--c)}
 .line{fill:none;stroke:var(--c);stroke-width:2}.dot{fill:var(--c)}.axis,.whisker{stroke:currentColor;stroke-width:1;opacity:.6}
 .legend span{display:inline-block;margin-right:1rem}.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.3em;background:var(--c)}
 @media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}td,th{border-color:#30363d}.met{color:#56d364}.missed{color:#ff7b72}}`

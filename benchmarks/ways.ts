@@ -64,14 +64,33 @@ function tssandboxPlatforms(): string[] {
 }
 const ORDER = ['systrap', 'ptrace', 'microvm']
 
-/** `priority`: before all other work of the machine, which takes a niceness and, in a cgroup, the largest weight. */
-export function makeWay(candidate: Candidate, work: string, priority: boolean): Way {
-  const prefix = priority ? ['nice', '-n', '-20'] : []
-  if (candidate.commandLine === null) return nativeWay(prefix)
-  return bundleWay(candidate.name, candidate.commandLine.split(/\s+/), work, prefix)
-}
 /** The most that cpu.shares takes; 1024 is usual. */
 export const LARGEST_SHARES = 262_144
+
+/**
+ * How a way stands to the other work of the machine. `priority`: before it, by niceness and, in a cgroup, the largest
+ * weight. `realtime`: under `chrt -f 50`, as if there were none; a cgroup lets no such process in unless it was given
+ * real-time, so that runtimes which can do without cgroups do.
+ */
+export type Scheduling = 'usual' | 'priority' | 'realtime'
+
+const PREFIX: Record<Scheduling, string[]> = {
+  usual: [],
+  priority: ['nice', '-n', '-20'],
+  realtime: ['chrt', '-f', '50'],
+}
+const CPU: Record<Scheduling, Record<string, number> | null> = {
+  usual: null,
+  priority: { shares: LARGEST_SHARES },
+  realtime: { realtimeRuntime: 900_000, realtimePeriod: 1_000_000 },
+}
+
+export function makeWay({ name, commandLine }: Candidate, work: string, scheduling: Scheduling): Way {
+  if (commandLine === null) return nativeWay(PREFIX[scheduling])
+  const words = commandLine.split(/\s+/)
+  if (scheduling === 'realtime' && /runsc|tssandbox/.test(name)) words.push('--ignore-cgroups')
+  return bundleWay(name, words, work, scheduling)
+}
 
 /** What runs now, so that a run that is interrupted leaves nothing behind. */
 const running = new Map<string, () => void>()
@@ -120,7 +139,7 @@ interface Config {
 let template = ''
 
 /** One config.json for all runtimes: what tssandbox's `spec` writes, which is runc's. */
-function configuration(work: string, root: string, argv: string[], priority: boolean): string {
+function configuration(work: string, root: string, argv: string[], scheduling: Scheduling): string {
   if (!template) {
     execFileSync(TSSANDBOX, ['spec', '--bundle', work])
     template = readFileSync(join(work, 'config.json'), 'utf8')
@@ -136,18 +155,18 @@ function configuration(work: string, root: string, argv: string[], priority: boo
     capabilities: { bounding: names, effective: names, permitted: names, inheritable: [], ambient: [] },
   }
   config.root = { path: root, readonly: false }
-  if (priority) config.linux.resources['cpu'] = { shares: LARGEST_SHARES }
+  if (CPU[scheduling]) config.linux.resources['cpu'] = CPU[scheduling]
   return JSON.stringify(config)
 }
 
-function bundleWay(name: string, commandLine: string[], work: string, prefix: string[]): Way {
+function bundleWay(name: string, commandLine: string[], work: string, scheduling: Scheduling): Way {
   const runtime = [...commandLine, '--root', join(work, `state-${name}`)]
-  const base = [...prefix, ...runtime]
+  const base = [...PREFIX[scheduling], ...runtime]
   const version = spawnSync(commandLine[0]!, ['--version'], { encoding: 'utf8' }).stdout
   const command = (root: string, argv: string[], id: string) => {
     const bundle = join(work, `bundle-${id}`)
     mkdirSync(bundle, { recursive: true })
-    writeFileSync(join(bundle, 'config.json'), configuration(work, root, argv, prefix.length > 0))
+    writeFileSync(join(bundle, 'config.json'), configuration(work, root, argv, scheduling))
     return [...base, 'run', '--bundle', bundle, id]
   }
   const way: Way = {
