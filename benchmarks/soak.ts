@@ -96,7 +96,12 @@ function descriptors(pid: number): string[] {
 
 function figures(pid: number): Figures {
   const cgroup = memoryCgroup(pid)
-  const processes = readFileSync(join(cgroup, 'cgroup.procs'), 'utf8').trim().split('\n').map(Number)
+  // The stubs may be in a group below the sentry's.
+  const processes = readdirSync(cgroup, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('cgroup.procs'))
+    .flatMap((name) => readFileSync(join(cgroup, name), 'utf8').trim().split('\n'))
+    .filter((line) => line !== '')
+    .map(Number)
   const gofer = processes.find((p) => readFileSync(`/proc/${p}/cmdline`, 'utf8').startsWith('tssandbox-gofer'))
   const usage = ['memory.usage_in_bytes', 'memory.current'].find((name) => readdirSync(cgroup).includes(name))!
   return {

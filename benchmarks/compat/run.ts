@@ -26,7 +26,7 @@ import { cpythonSuite } from './suites/cpython.ts'
 import { guestSuite } from './suites/guest.ts'
 import { posixSuite } from './suites/posix.ts'
 import { stressSuite } from './suites/stress.ts'
-import type { Case, Report, Status, Suite } from './types.ts'
+import type { Case, Report, Result, Status, Suite } from './types.ts'
 
 const TSSANDBOX = join(import.meta.dirname, '../../bin/tssandbox')
 
@@ -115,6 +115,8 @@ async function main(): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(signal, () => {
       stopAll()
+      // What is done is done.
+      save()
       rmSync(work, { recursive: true, force: true })
       process.exit(1)
     })
@@ -152,6 +154,9 @@ async function main(): Promise<number> {
     const todo = cases.filter((c) =>
       isNative ? !(values['keep-native'] && known[c.name]) : (native[c.name] ?? known[c.name])?.status === 'pass',
     )
+    const kept: Record<string, Result> = {}
+    report.runtimes[runtime.name]!.results[suite.name] = kept
+    if (isNative && values['keep-native']) for (const { name } of cases) if (known[name]) kept[name] = known[name]
     let done = 0
     const results = await runCases(
       {
@@ -159,8 +164,10 @@ async function main(): Promise<number> {
         root: 'path' in root ? root.path : '',
         work,
         jobs: Math.max(1, Number(values.jobs)),
-        onResult(test, { status, seconds, detail }, output) {
+        onResult(test, result, output) {
+          const { status, seconds, detail } = result
           done++
+          kept[test.name] = result
           keepOutput(join(LOGS, runtime.name, suite.name), test.name, status, output)
           const line = `${runtime.name} ${suite.name} ${done}/${todo.length} ${test.name} ${status} ${seconds.toFixed(1)} s`
           if (status !== 'pass' && status !== 'skip') say(`${line}  ${detail.slice(0, 300)}`)
@@ -171,7 +178,6 @@ async function main(): Promise<number> {
       suite,
       todo,
     )
-    const kept = isNative && values['keep-native'] ? Object.fromEntries(cases.map((c) => [c.name, known[c.name]!])) : {}
     report.runtimes[runtime.name]!.results[suite.name] = { ...kept, ...results }
     save()
   }
