@@ -38,6 +38,10 @@ export function forwardSignals(send: (signal: number) => void): void {
   }
 }
 
+export function signalName(number: number): string {
+  return Object.keys(NUMBERS).find((name) => NUMBERS[name] === number) ?? String(number)
+}
+
 /** What a shell says of a child that ended so. */
 export function exitStatus({ code, signal }: ExitStatus): number {
   return code ?? 128 + (signal ?? 0)

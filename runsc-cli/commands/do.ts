@@ -14,7 +14,7 @@ import { follow } from '../container/follow.ts'
 import { printPhases } from '../container/phases.ts'
 import { spawnSandbox } from '../container/spawn.ts'
 import { CliError, RUNTIME_FAILURE } from '../errors.ts'
-import { exitStatus } from '../signals.ts'
+import { exitStatus, signalName } from '../signals.ts'
 import { NO_BOOT_FDS, ownOomScoreAdj } from '../spec/boot.ts'
 import { CAPABILITIES } from '../spec/capabilities.ts'
 import { type GoferMount, NO_FLAGS } from '../spec/mounts.ts'
@@ -115,7 +115,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
   printPhases(boot.debugLog, boot.id)
   terminal?.restore()
   if (ended.signal !== null) {
-    process.stderr.write(`tssandbox: the sentry was killed by signal ${ended.signal}\n`)
+    process.stderr.write(`tssandbox: the sentry was killed by ${signalName(ended.signal)}\n`)
     return RUNTIME_FAILURE
   }
   return exitStatus(ended)

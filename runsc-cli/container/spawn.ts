@@ -19,6 +19,7 @@ import {
 } from '../../native/unix-socket.ts'
 import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
+import { signalName } from '../signals.ts'
 import type { GoferMount } from '../spec/mounts.ts'
 import { openPhases } from './phases.ts'
 
@@ -271,7 +272,7 @@ async function booted(line: Promise<string>, ended: Promise<ExitStatus>): Promis
   phase('sentry is ready')
   if (text === '') {
     const { code, signal } = await ended
-    throw new CliError(`the sentry did not start: ${signal ? `signal ${signal}` : `exit status ${code}`}`)
+    throw new CliError(`the sentry did not start: ${signal ? `signal ${signalName(signal)}` : `exit status ${code}`}`)
   }
   const message = JSON.parse(text) as ReadyMessage
   if (!message.ok) throw new CliError(message.error)
