@@ -6,6 +6,7 @@ import { closeSync, readFileSync } from 'node:fs'
 import { write } from '../native/host.ts'
 import { chdir, exitGroup, umask } from '../native/host-confine.ts'
 import { phase, recordPhases } from '../native/phases.ts'
+import { dropBinaryPages } from '../native/trim.ts'
 import { type MountConfig, parseConfig } from './config.ts'
 import { confine } from './confine.ts'
 import { openMounts } from './mounts.ts'
@@ -48,6 +49,7 @@ function main(): number {
   closeSync(configFd)
   umask(0)
   const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit(config.maxDescriptors)
+  dropBinaryPages()
   if (config.confine) confine(config, socketFd)
   phase('confined')
   const { served, ids } = openMounts(

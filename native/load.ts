@@ -1,11 +1,15 @@
 /**
  * Becomes dist/cli.cjs, dist/sentry.cjs and dist/gofer.cjs: runs the bundle beside it, NAME.js, with V8's code cache
  * NAME.cache. The cache holds the bytecode of every function that a whole container's life has called (scripts/build.mjs
- * lets one run, with TSSANDBOX_TRAIN set), which Node's own compile cache does not: it is written before functions have
+ * lets one run, with TSSANDBOX_TRAIN naming the programs that are to write theirs), which Node's own compile cache does not: it is written before functions have
  * run. Without a cache, or with one of another V8, everything works and takes longer.
  */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { basename } from 'node:path'
 import { Script } from 'node:vm'
+
+// For native/phases.ts.
+;(globalThis as Record<symbol, unknown>)[Symbol.for('tssandbox.loaderStart')] = process.hrtime.bigint()
 
 const base = __filename.slice(0, -'.cjs'.length)
 
@@ -18,7 +22,7 @@ function cache(): Buffer | undefined {
 }
 
 const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(`${base}.js`, 'latin1')}\n})`
-const training = process.env['TSSANDBOX_TRAIN'] !== undefined
+const training = process.env['TSSANDBOX_TRAIN']?.split(',').includes(basename(base)) === true
 const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache() })
 if (training) {
   // Opened now: a confined process cannot.

@@ -59,7 +59,11 @@ export function makeProgram(outcome: Outcome): Command {
         .choices(['host', 'none'])
         .default('host'),
     )
-    .option('--debug-log <dir>', "write the sentry's debug and strace logs to files in this directory", '')
+    .option(
+      '--debug-log <dir>',
+      'write debug, strace and start-up logs to files in this directory; run and do print the phases of their start',
+      '',
+    )
     .option('--strace', 'log every system call of the guest with its arguments and result', false)
     .option('--systemd-cgroup', 'linux.cgroupsPath is in the form slice:prefix:name', false)
     .option('--cgroup-manager <name>', 'cgroupfs, systemd (as --systemd-cgroup) or disabled (as --ignore-cgroups)')

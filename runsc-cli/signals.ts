@@ -1,5 +1,6 @@
 /** Signal names and numbers as `kill` takes them, and forwarding of the CLI's own signals into a container. */
 import { constants } from 'node:os'
+import type { ExitStatus } from '../native/spawn.ts'
 import { CliError } from './errors.ts'
 
 const NUMBERS = constants.signals as Record<string, number>
@@ -37,7 +38,11 @@ export function forwardSignals(send: (signal: number) => void): void {
   }
 }
 
+export function signalName(number: number): string {
+  return Object.keys(NUMBERS).find((name) => NUMBERS[name] === number) ?? String(number)
+}
+
 /** What a shell says of a child that ended so. */
-export function exitStatus(code: number | null, signal: NodeJS.Signals | null): number {
-  return code ?? 128 + (signal ? (NUMBERS[signal] ?? 0) : 0)
+export function exitStatus({ code, signal }: ExitStatus): number {
+  return code ?? 128 + (signal ?? 0)
 }

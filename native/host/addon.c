@@ -4,9 +4,9 @@
  * because it takes 10 ms to load, three times for each container (native/README.md).
  *
  *   func(name, result, [argument, ...])  a function of this library. Arguments are "void *" (an ArrayBuffer, a view of
- *                                        one, or null; pinned for the call) or any integer type (a number up to 2^53 or
- *                                        a BigInt, cut off to the type by the callee); the result is "void", "int", "long" or
- *                                        "void *", as a number
+ *                                        one, or null; pinned for the call), any integer type (a number up to 2^53 or
+ *                                        a BigInt, cut off to the type by the callee) or "double"; the result is "void",
+ *                                        "int", "long" or "void *", as a number
  *   view(address, length)                an ArrayBuffer over memory that nobody ever frees
  *   address(view)                        where its bytes are. Only for views whose buffer is off the JavaScript heap
  *
@@ -20,12 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ARGS = 8 };
+enum { MAX_ARGS = 8, MAX_DOUBLES = 2 };
 
 struct function {
-	long (*code)(long, long, long, long, long, long, long, long);
+	/* In the System V ABI integers and doubles are counted apart, so that one call suits every mixture of them. */
+	long (*code)(long, long, long, long, long, long, long, long, double, double);
 	size_t count;
-	bool pointer[MAX_ARGS];
+	enum { INTEGER, POINTER, DOUBLE } kinds[MAX_ARGS];
 	enum { VOID, INT, LONG } result;
 };
 
@@ -58,17 +59,20 @@ static napi_value call(napi_env env, napi_callback_info info)
 	napi_value values[MAX_ARGS], result = NULL;
 	size_t given = MAX_ARGS;
 	long a[MAX_ARGS] = { 0 };
+	double d[MAX_DOUBLES] = { 0 };
+	int integers = 0, doubles = 0;
 
 	napi_get_cb_info(env, info, &given, values, NULL, (void **)&f);
 	for (size_t i = 0; i < f->count; i++) {
-		bool good = f->pointer[i] ? bytes_of(env, values[i], &a[i])
-					  : integer_of(env, values[i], &a[i]);
+		bool good = f->kinds[i] == INTEGER   ? integer_of(env, values[i], &a[integers++])
+			    : f->kinds[i] == POINTER ? bytes_of(env, values[i], &a[integers++])
+						     : napi_get_value_double(env, values[i], &d[doubles++]) == napi_ok;
 		if (!good) {
 			napi_throw_type_error(env, NULL, "host call: an argument is of the wrong type");
 			return NULL;
 		}
 	}
-	long r = f->code(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
+	long r = f->code(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], d[0], d[1]);
 	if (f->result == INT)
 		napi_create_int32(env, (int32_t)r, &result);
 	else if (f->result == LONG)
@@ -87,6 +91,12 @@ static napi_value func(napi_env env, napi_callback_info info)
 		const char *name;
 		int result;
 	} results[] = { { "void", VOID }, { "int", INT }, { "long", LONG }, { "void *", LONG } };
+	static const struct {
+		const char *name;
+		int kind;
+	} argument_types[] = { { "int", INTEGER },   { "uint", INTEGER },   { "uint32", INTEGER }, { "long", INTEGER },
+			       { "ulong", INTEGER }, { "void *", POINTER }, { "double", DOUBLE } };
+	int doubles = 0;
 	napi_value args[3], function = NULL;
 	size_t given = 3;
 	char name[64], type[16];
@@ -112,9 +122,14 @@ static napi_value func(napi_env env, napi_callback_info info)
 	f->count = count;
 	for (uint32_t i = 0; i < count; i++) {
 		napi_value element;
+		int kind = 0;
 		if (napi_get_element(env, args[2], i, &element) != napi_ok || !text(env, element, type, sizeof type))
 			goto wrong;
-		f->pointer[i] = !strcmp(type, "void *");
+		while (kind < 7 && strcmp(type, argument_types[kind].name))
+			kind++;
+		if (kind == 7 || (argument_types[kind].kind == DOUBLE && doubles++ == MAX_DOUBLES))
+			goto wrong;
+		f->kinds[i] = argument_types[kind].kind;
 	}
 	napi_create_function(env, name, NAPI_AUTO_LENGTH, call, f, &function);
 	return function;

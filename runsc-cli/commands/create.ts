@@ -28,7 +28,7 @@ export function parsePreserveFds(text: string): number {
 }
 
 export async function body({ args, options, globals, log }: Invocation<CreateOptions>): Promise<number> {
-  const { sandbox, lock } = await create(
+  const { lock } = await create(
     {
       id: args[0]!,
       bundle: options.bundle,
@@ -43,8 +43,6 @@ export async function body({ args, options, globals, log }: Invocation<CreateOpt
     globals,
     log,
   )
-  sandbox.sentry.unref()
-  sandbox.gofer.unref()
   lock.release()
   return 0
 }

@@ -6,15 +6,15 @@ import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { phase } from '../../native/phases.ts'
-import { ControlClient } from '../../sentry/control/client.ts'
 import type { BootConfig, CapabilitySets, MountSpec, ProcessSpec, Rlimit } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
 import type { Invocation } from '../command.ts'
 import { borrowTerminal } from '../container/console.ts'
+import { follow } from '../container/follow.ts'
 import { printPhases } from '../container/phases.ts'
 import { spawnSandbox } from '../container/spawn.ts'
 import { CliError, RUNTIME_FAILURE } from '../errors.ts'
-import { exitStatus, forwardSignals } from '../signals.ts'
+import { exitStatus, signalName } from '../signals.ts'
 import { NO_BOOT_FDS, ownOomScoreAdj } from '../spec/boot.ts'
 import { CAPABILITIES } from '../spec/capabilities.ts'
 import { type GoferMount, NO_FLAGS } from '../spec/mounts.ts'
@@ -101,11 +101,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     guestCgroups: [],
     netns: network === 'none' ? undefined : '',
   })
-  const owner = ControlClient.fromFd(sandbox.owner).unref()
-  const ignore = () => {}
-  forwardSignals((signal) => owner.request({ op: 'signal', pid: 1, signal, target: 'process' }).catch(ignore))
-  terminal?.onResize((rows, cols) => owner.request({ op: 'resize', pid: 1, rows, cols }).catch(ignore))
-
+  follow(sandbox, terminal)
   try {
     await sandbox.ready
   } catch (error) {
@@ -114,15 +110,15 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     process.stderr.write(`tssandbox: ${message}\n`)
     return shellStatus(message)
   }
-  const { code, signal } = await sandbox.ended
+  const ended = await sandbox.ended
   phase('sentry has ended')
   printPhases(boot.debugLog, boot.id)
   terminal?.restore()
-  if (signal) {
-    process.stderr.write(`tssandbox: the sentry was killed by ${signal}\n`)
+  if (ended.signal !== null) {
+    process.stderr.write(`tssandbox: the sentry was killed by ${signalName(ended.signal)}\n`)
     return RUNTIME_FAILURE
   }
-  return exitStatus(code, signal)
+  return exitStatus(ended)
 }
 
 /** A command that is not there or cannot be run ends as in a shell. */

@@ -1,14 +1,13 @@
 /** run ID: create and start; in the foreground also wait, forward signals and the terminal, and delete. */
 import { phase } from '../../native/phases.ts'
-import { ControlClient } from '../../sentry/control/client.ts'
 import type { Invocation } from '../command.ts'
-import { type BorrowedTerminal, borrowTerminal } from '../container/console.ts'
+import { borrowTerminal } from '../container/console.ts'
 import { create } from '../container/create.ts'
 import { destroy } from '../container/destroy.ts'
+import { follow } from '../container/follow.ts'
 import { printPhases } from '../container/phases.ts'
-import type { Sandbox } from '../container/spawn.ts'
 import { afterStart, start } from '../container/start.ts'
-import { exitStatus, forwardSignals } from '../signals.ts'
+import { exitStatus } from '../signals.ts'
 import { loadBundle } from '../spec/load.ts'
 import { type CreateOptions, parsePreserveFds } from './create.ts'
 
@@ -48,12 +47,8 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
   }
   phase('started')
   lock.release()
-  if (!foreground) {
-    sandbox.sentry.unref()
-    sandbox.gofer.unref()
-    return 0
-  }
-  const { code, signal } = await sandbox.ended
+  if (!foreground) return 0
+  const ended = await sandbox.ended
   phase('sentry has ended')
   terminal?.restore()
   if (!options.keep) {
@@ -65,13 +60,5 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
   }
   phase('deleted')
   printPhases(globals.debugLog, directory.id)
-  return exitStatus(code, signal)
-}
-
-/** Signals and sizes of ours are the container's. */
-function follow(sandbox: Sandbox, terminal: BorrowedTerminal | null): void {
-  const owner = ControlClient.fromFd(sandbox.owner).unref()
-  const ignore = () => {}
-  forwardSignals((signal) => owner.request({ op: 'signal', pid: 1, signal, target: 'process' }).catch(ignore))
-  terminal?.onResize((rows, cols) => owner.request({ op: 'resize', pid: 1, rows, cols }).catch(ignore))
+  return exitStatus(ended)
 }

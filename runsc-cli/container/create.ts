@@ -17,7 +17,7 @@ import { type BorrowedTerminal, consoleForSocket } from './console.ts'
 import { destroy } from './destroy.ts'
 import { ContainerDirectory, type ContainerState, type Lock, writePidFile } from './directory.ts'
 import { OCI_VERSION, runHooks } from './hooks.ts'
-import { processRef, until } from './liveness.ts'
+import { isAlive, processRef, until } from './liveness.ts'
 import { ensureMountPoints } from './mount-points.ts'
 import { type Sandbox, spawnSandbox } from './spawn.ts'
 import { ociState } from './status.ts'
@@ -71,7 +71,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     bundle: spec.bundle,
     rootfs: spec.rootfs,
     created: new Date().toISOString(),
-    owner: userInfo().username,
+    owner: process.getuid?.() === 0 ? 'root' : userInfo().username,
     annotations: spec.config.annotations,
     phase: 'creating',
     sentry: null,
@@ -117,8 +117,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       netns: network ? network.path || undefined : '',
     })
     request.onSpawn?.(sandbox)
-    state.sentry = processRef(sandbox.sentry.pid!)
-    state.gofer = processRef(sandbox.gofer.pid!)
+    state.sentry = processRef(sandbox.sentry)
+    state.gofer = processRef(sandbox.gofer)
     directory.write(state)
     if (slave >= 0) (await import('../../native/host.ts')).close(slave)
 
@@ -126,20 +126,20 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     const early = [...hooks.prestart, ...hooks.createRuntime, ...hooks.createContainer]
     if (early.length) {
       // Hooks may run as soon as the namespaces are there; the sentry boots meanwhile.
-      await Promise.race([sandbox.ready, namespacesReady(sandbox.sentry.pid!)])
+      await Promise.race([sandbox.ready, namespacesReady(sandbox.sentry)])
       try {
         for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const)
           await runHooks(kind, hooks[kind], { ...ociState(state, 'creating'), ociVersion: OCI_VERSION })
       } catch (error) {
         // A sentry that could not start takes its namespaces away from under the hooks: then its reason is the reason.
-        if (sandbox.sentry.exitCode !== null || sandbox.sentry.signalCode !== null) await sandbox.ready
+        if (!isAlive(state.sentry)) await sandbox.ready
         throw error
       }
     }
     await sandbox.ready
     state.phase = boot.autoStart ? 'running' : 'created'
     directory.write(state)
-    if (request.pidFile) writePidFile(request.pidFile, sandbox.sentry.pid!)
+    if (request.pidFile) writePidFile(request.pidFile, sandbox.sentry)
   } catch (error) {
     sandbox?.ready.catch(() => {})
     await destroy(directory, state).catch(() => {})

@@ -19,7 +19,7 @@ import { join } from 'node:path'
 import type { PlatformName, ProcessSpec } from '../../sentry/control/protocol.ts'
 import { CliError, doesNotExist } from '../errors.ts'
 import type { Hooks } from '../spec/oci.ts'
-import { type ProcessRef, sleep } from './liveness.ts'
+import { monotonicMs, type ProcessRef, sleep } from './liveness.ts'
 
 export interface ContainerState {
   version: 1
@@ -83,7 +83,7 @@ export class ContainerDirectory {
   async lock(): Promise<Lock> {
     const { raw } = await import('../../native/host.ts')
     const file = join(this.path, 'lock')
-    const deadline = performance.now() + LOCK_PATIENCE_MS
+    const deadline = monotonicMs() + LOCK_PATIENCE_MS
     for (;;) {
       let fd: number
       try {
@@ -92,7 +92,7 @@ export class ContainerDirectory {
         throw doesNotExist(this.id)
       }
       while (raw.L(73, fd, LOCK_EX_NB, 0, 0, 0, 0) < 0) {
-        if (performance.now() > deadline) {
+        if (monotonicMs() > deadline) {
           closeSync(fd)
           throw new CliError(`container "${this.id}" is busy: another command has been working on it for 30 s`)
         }

@@ -1,5 +1,4 @@
 /** OCI hooks: host programs that get the container's state as JSON on stdin. */
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 import { CliError } from '../errors.ts'
@@ -20,6 +19,7 @@ export const OCI_VERSION = '1.2.0'
 function runHook(hook: Hook, state: OciState): Promise<void> {
   return new Promise((resolve, reject) => {
     const args = hook.args.length ? hook.args : [hook.path]
+    const { spawn } = process.getBuiltinModule('node:child_process')
     const child = spawn(hook.path, args.slice(1), {
       argv0: args[0],
       env: Object.fromEntries(hook.env.map((e) => [e.slice(0, e.indexOf('=')), e.slice(e.indexOf('=') + 1)])),

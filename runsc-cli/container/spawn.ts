@@ -2,13 +2,12 @@
  * Starts the two processes of a sandbox side by side: the gofer, which holds the files, and the sentry, whose pid is the
  * container's. Both through `dist/launch`, which sets up namespaces and cgroups and closes every other descriptor.
  */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
-import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
-import { Socket } from 'node:net'
+import { closeSync, constants, mkdirSync, openSync, read, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
 import { distDir } from '../../native/library.ts'
 import { phase } from '../../native/phases.ts'
+import { childEnd, type ExitStatus, spawnProcess } from '../../native/spawn.ts'
 import {
   AF_UNIX,
   bindUnix,
@@ -20,6 +19,7 @@ import {
 } from '../../native/unix-socket.ts'
 import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
+import { signalName } from '../signals.ts'
 import type { GoferMount } from '../spec/mounts.ts'
 import { openPhases } from './phases.ts'
 
@@ -45,12 +45,13 @@ export interface SandboxSpec {
 }
 
 export interface Sandbox {
-  sentry: ChildProcess
-  gofer: ChildProcess
+  /** Host pids. */
+  sentry: number
+  gofer: number
   /** Settles when the sentry has booted: undefined, or the reason why it did not. */
   ready: Promise<void>
   /** How the sentry ended. */
-  ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  ended: Promise<ExitStatus>
   /** Control connection of an owned sandbox; −1 otherwise. */
   owner: number
 }
@@ -91,23 +92,22 @@ function listenAt(path: string): number {
   return fd
 }
 
-/** One line from the ready pipe. */
-function readLine(fd: number): Promise<string> {
-  return new Promise((resolve) => {
-    const stream = new Socket({ fd, readable: true, writable: false })
-    let text = ''
-    stream.on('data', (chunk: Buffer) => {
-      text += chunk.toString()
-      if (text.includes('\n')) stream.destroy()
-    })
-    stream.on('error', () => {})
-    stream.on('close', () => resolve(text))
-  })
+/** One line from the ready pipe, which is closed then; empty at its end. */
+async function readLine(fd: number): Promise<string> {
+  const chunk = Buffer.alloc(4096)
+  let text = ''
+  while (!text.includes('\n')) {
+    const n = await new Promise<number>((resolve) => read(fd, chunk, 0, chunk.length, -1, (_, bytes) => resolve(bytes)))
+    if (!n) break
+    text += chunk.toString('utf8', 0, n)
+  }
+  closeSync(fd)
+  return text
 }
 
 /** Node flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
-const SENTRY_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
-const GOFER_NODE = ['--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
+const SENTRY_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
+const GOFER_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
 
 /**
  * What the sentry uses of root while it boots: to set up stub processes of another user (SYS_PTRACE, SETUID, SETGID,
@@ -140,10 +140,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const dist = distDir()
   const launch = join(dist, 'launch')
   const devNull = openSync('/dev/null', constants.O_RDWR)
-  const vm = spec.boot.platform === 'microvm'
-  // A VM asks by 9P, over a connection for each mount; this one then only tells it of the gofer's end.
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
-  const ninep = vm ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
   const readyFds = new Int32Array(2)
   check(pipe2(readyFds, O_CLOEXEC), 'pipe2')
@@ -151,7 +148,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const mayLower = mayLowerOomScore()
   const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
   // native/load.ts
-  const training = process.env['TSSANDBOX_TRAIN'] ? ['--env', 'TSSANDBOX_TRAIN=1'] : []
+  const train = process.env['TSSANDBOX_TRAIN']
+  const training = train ? ['--env', `TSSANDBOX_TRAIN=${train}`] : []
   const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
 
   const goferConfig = document(
@@ -170,19 +168,20 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   )
   const goferLog = openGoferLog(spec, devNull)
   const goferFds = new ChildFds([devNull, devNull, goferLog])
-  const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
-  const lifeline = goferFds.add(goferForGofer)
-  const sessions = ninep.map(([, there]) => goferFds.add(there))
-  goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
+  const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
   if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
-  const gofer = spawnChild(launch, goferFds.stdio, [
-    ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
-    ...['--no-io-uring', ...protection, ...cgroups],
-    ...goferFds.keep,
-    ...training,
-    ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
-    ...goferArgs.map(String),
-  ])
+  const gofer = spawnChild(
+    [
+      launch,
+      ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
+      ...['--no-io-uring', ...protection, ...cgroups],
+      ...goferFds.keep,
+      ...training,
+      ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
+      ...goferArgs.map(String),
+    ],
+    goferFds.stdio,
+  )
 
   phase('gofer spawned')
 
@@ -196,7 +195,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
       guestCgroups: guestCgroups.map((fd) => fds.add(fd)),
       gofer: fds.add(goferForSentry),
-      ninep: ninep.map(([here]) => fds.add(here)),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
       phases: fds.add(phases),
@@ -208,23 +206,25 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const bootFd = document('boot-config', JSON.stringify(boot))
   const bootNumber = fds.add(bootFd)
   const namespaces = spec.netns === undefined ? 'mnt,ipc,uts,net' : 'mnt,ipc,uts'
-  const sentry = spawnChild(launch, fds.stdio, [
-    ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
-    ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
-    ...protection,
-    ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
-    ...cgroups,
-    ...fds.keep,
-    ...training,
-    ...['--chdir', '/', '--nofile', '1048576', '--argv0', vm ? 'tssandbox-microvm' : 'tssandbox-sentry'],
-    ...['--', process.execPath, ...(vm ? GOFER_NODE : SENTRY_NODE)],
-    ...[join(dist, vm ? 'microvm.cjs' : 'sentry.cjs'), '--boot-fd', String(bootNumber)],
-  ])
+  const sentry = spawnChild(
+    [
+      launch,
+      ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
+      ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
+      ...protection,
+      ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
+      ...cgroups,
+      ...fds.keep,
+      ...training,
+      ...['--chdir', '/', '--nofile', '1048576', '--argv0', 'tssandbox-sentry'],
+      ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
+    ],
+    fds.stdio,
+  )
 
   phase('sentry spawned')
 
   for (const fd of [
-    ...ninep.flat(),
     devNull,
     goferForSentry,
     goferForGofer,
@@ -237,9 +237,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
-  const ended: Sandbox['ended'] = new Promise((resolve) => {
-    sentry.once('exit', (code, signal) => resolve({ code, signal }))
-  })
+  const ended = childEnd(sentry)
   return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), ended), ended }
 }
 
@@ -263,19 +261,18 @@ function openGoferLog({ boot, stdio }: SandboxSpec, devNull: number): number {
   return stdio[2] < 0 ? devNull : stdio[2]
 }
 
-function spawnChild(program: string, stdio: number[], args: string[]): ChildProcess {
-  const child = spawn(program, args, { stdio: stdio as StdioOptions })
-  child.on('error', () => {})
-  if (child.pid === undefined) throw new CliError(`cannot run ${program}: is the project built?`)
-  return child
+function spawnChild(args: string[], fds: number[]): number {
+  const pid = spawnProcess(args, fds)
+  if (pid < 0) throw new CliError(`cannot run ${args[0]} (errno ${-pid}): is the project built?`)
+  return pid
 }
 
-async function booted(line: Promise<string>, ended: Sandbox['ended']): Promise<void> {
+async function booted(line: Promise<string>, ended: Promise<ExitStatus>): Promise<void> {
   const text = await line
   phase('sentry is ready')
   if (text === '') {
     const { code, signal } = await ended
-    throw new CliError(`the sentry did not start: ${signal ? `signal ${signal}` : `exit status ${code}`}`)
+    throw new CliError(`the sentry did not start: ${signal ? `signal ${signalName(signal)}` : `exit status ${code}`}`)
   }
   const message = JSON.parse(text) as ReadyMessage
   if (!message.ok) throw new CliError(message.error)

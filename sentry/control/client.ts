@@ -3,7 +3,7 @@
  * awaited. Replies come in the order of requests; use one client per `wait`.
  */
 import { closeSync, constants, openSync } from 'node:fs'
-import { createConnection, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { basename, dirname } from 'node:path'
 import { encodeFrame, FrameReader } from './codec.ts'
 import type { ProcessInfo, ProcessSpec, Reply, ReplyValue, Request, StateInfo, Stats } from './protocol.ts'
@@ -19,6 +19,9 @@ export class ControlRefused extends Error {
 
 /** The sandbox is not there (any more). */
 export class ControlGone extends Error {}
+
+/** Loaded when a connection is made: it takes 3 ms. */
+const net = (): typeof import('node:net') => process.getBuiltinModule('node:net')
 
 interface Pending {
   resolve(value: ReplyValue): void
@@ -47,7 +50,7 @@ export class ControlClient {
       return Promise.reject(new ControlGone('the sandbox is not running'))
     }
     return new Promise((resolve, reject) => {
-      const socket = createConnection(`/proc/self/fd/${dir}/${basename(path)}`)
+      const socket = net().createConnection(`/proc/self/fd/${dir}/${basename(path)}`)
       const failed = () => {
         closeSync(dir)
         reject(new ControlGone('the sandbox is not running'))
@@ -63,7 +66,7 @@ export class ControlClient {
 
   /** The near end of a socketpair whose far end the sentry has. Takes the descriptor over. */
   static fromFd(fd: number): ControlClient {
-    return new ControlClient(new Socket({ fd, readable: true, writable: true }))
+    return new ControlClient(new (net().Socket)({ fd, readable: true, writable: true }))
   }
 
   request(request: Request): Promise<ReplyValue> {

@@ -375,6 +375,18 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
     expect(readFileSync(join(logs, `${id}.strace.log`), 'utf8')).toMatch(/write\(1, "hi\\n", 3\) += 3/)
   })
 
+  test.runIf(ownRuntime)('an idle container uses no CPU', async () => {
+    const id = newId()
+    w.cli('run', '-d', '-b', sh('sleep 1000'), id)
+    const { pid } = JSON.parse(w.cli('state', id).out) as { pid: number }
+    const cpuMs = () => Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    const before = cpuMs()
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+    expect(cpuMs() - before).toBeLessThan(5)
+    w.cli('delete', '--force', id)
+  })
+
   test('ten at once', { timeout: 120_000 }, async () => {
     const children = Array.from({ length: 10 }, (_, i) =>
       finished(w.spawn('run', '-b', sh(`sleep 1; echo number ${i}; exit ${i}`), newId()), 100_000),
