@@ -25,8 +25,8 @@ export class Progress {
     }
   }
 
-  advance(by: number): void {
-    this.done += by
+  advance(): void {
+    this.done++
   }
 
   end(): void {

@@ -1,6 +1,6 @@
 /** The root file systems that all ways share, kept under /var/cache/tssandbox-test, and a fresh overlay for each container. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { cached, debianRoot, type Root } from '../test/support/roots.ts'
 
@@ -15,12 +15,16 @@ const PACKAGES = [
 export function benchRoot(programs: boolean): Root {
   const debian = debianRoot()
   if ('missing' in debian || !programs) return debian
-  return cached('bench-bookworm-1', (folder) => {
+  return cached('bench-bookworm-2', (folder) => {
     if (spawnSync('cp', ['-a', `${debian.path}/.`, folder]).status !== 0) return 'cannot copy the Debian root'
     const script = `export DEBIAN_FRONTEND=noninteractive; printf 'exit 101\\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
       apt-get update && apt-get install -y --no-install-recommends ${PACKAGES.join(' ')} && apt-get clean`
     const r = spawnSync('chroot', [folder, 'sh', '-c', script], { encoding: 'utf8', timeout: 900_000 })
     if (r.status !== 0) return `packages cannot be installed: ${r.stderr.trim().split('\n').at(-1)}`
+    copyFileSync(join(HERE, 'fixtures.sh'), join(folder, 'fixtures.sh'))
+    const made = spawnSync('chroot', [folder, 'bash', '/fixtures.sh'], { encoding: 'utf8', timeout: 120_000 })
+    if (made.status !== 0) return `fixtures.sh failed: ${made.stderr.trim().split('\n').at(-1)}`
+    rmSync(join(folder, 'fixtures.sh'))
     return null
   })
 }
@@ -55,4 +59,9 @@ export function unmountRoot(work: string, id: string): void {
   if (spawnSync('umount', [join(folder, 'rootfs')], { stdio: 'ignore' }).status !== 0)
     spawnSync('umount', ['-l', join(folder, 'rootfs')])
   rmSync(folder, { recursive: true, force: true })
+}
+
+/** What is still mounted after a run that was interrupted. */
+export function unmountAll(work: string): void {
+  for (const name of readdirSync(work)) if (name.startsWith('root-')) unmountRoot(work, name.slice('root-'.length))
 }

@@ -6,19 +6,23 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, release } from 'node:os'
 import { join } from 'node:path'
+import { enterCpuGroup, removeCgroups } from './cgroup.ts'
 import type { Context } from './inside.ts'
 import { type Options, parseOptions } from './options.ts'
+import { htmlPage } from './page.ts'
 import { Progress } from './progress.ts'
-import { benchRoot, compileMicro, mountRoot, unmountRoot } from './roots.ts'
+import { benchRoot, compileMicro, mountRoot, unmountAll, unmountRoot } from './roots.ts'
 import { median } from './statistics.ts'
 import { resultsPage, terminal } from './table.ts'
 import { chooseTasks, TASKS, type Task, unknownNames } from './tasks.ts'
 import type { Report, Row } from './types.ts'
-import { type Candidate, candidates, makeWay, type Way } from './ways.ts'
+import { type Candidate, candidates, LARGEST_SHARES, makeWay, stopAll, type Way } from './ways.ts'
 
 const HERE = import.meta.dirname
 const RESULTS = join(HERE, 'results')
 const ROUNDS = { whole: 5, quick: 2 }
+/** The CPU weight that a cgroup has unless told otherwise. */
+const USUAL_SHARES = 1024
 const PROBE_SECONDS = 15
 
 let counter = 0
@@ -52,7 +56,10 @@ async function whyUnusable(way: Way, work: string, lower: string): Promise<strin
     child.once('close', resolve)
   })
   clearTimeout(timer)
-  if (code !== 0) way.stop(id, child)
+  if (code !== 0) {
+    way.stop(id, child)
+    removeCgroups(id)
+  }
   unmountRoot(work, id)
   if (code === 0) return null
   if (late) return `\`true\` did not end within ${PROBE_SECONDS} s`
@@ -60,20 +67,36 @@ async function whyUnusable(way: Way, work: string, lower: string): Promise<strin
   return error.trim().split('\n').at(-1)?.slice(0, 200) || `\`true\` ended with ${code}`
 }
 
-async function measureTask(task: Task, way: Way, report: Report, context: Omit<Context, 'value' | 'failure'>) {
+/** `onRow` is called once for each row, as soon as there is a first result of it. */
+async function measureTask(
+  task: Task,
+  way: Way,
+  report: Report,
+  context: Omit<Context, 'value' | 'failure'>,
+  onRow: (row: Row) => void,
+) {
+  const unheard = new Set(task.rows)
+  const heard = (row: Row) => {
+    if (unheard.delete(row)) onRow(row)
+  }
   const found = new Map<Row, number[]>(task.rows.map((row) => [row, []]))
   const failed = new Set<Row>()
   const failure = (row: Row, reason: string) => {
     failed.add(row)
+    heard(row)
     if (!report.failures.some((f) => f.way === way.name && f.row === row.name))
       report.failures.push({ way: way.name, row: row.name, reason: reason.slice(0, 300) })
   }
-  const value = (row: Row, figure: number) => found.get(row)!.push(figure)
+  const value = (row: Row, figure: number) => {
+    found.get(row)!.push(figure)
+    heard(row)
+  }
   try {
     await task.measure(way, task.rows, { ...context, value, failure })
   } catch (error) {
     for (const [row, figures] of found) if (figures.length === 0) failure(row, (error as Error).message)
   }
+  for (const row of unheard) heard(row)
   for (const [row, figures] of found) {
     const known = figures.length > 0 && !failed.has(row)
     ;((report.values[way.name]![row.name] ??= []) as (number | null)[]).push(known ? median(figures) : null)
@@ -115,6 +138,7 @@ function listAll(): void {
 function write(report: Report, whole: boolean): void {
   mkdirSync(RESULTS, { recursive: true })
   writeFileSync(join(RESULTS, 'latest.json'), `${JSON.stringify(report)}\n`)
+  writeFileSync(join(RESULTS, 'latest.html'), htmlPage(report))
   if (whole) writeFileSync(join(HERE, 'RESULTS.md'), resultsPage(report))
 }
 
@@ -126,6 +150,10 @@ async function main(): Promise<number> {
   }
   if (process.getuid?.() !== 0) {
     console.error('npm run bench needs root: it mounts root file systems and starts containers.')
+    return 1
+  }
+  if (options.busy && options.priority) {
+    console.error('--busy and --priority contradict each other')
     return 1
   }
   const unknown = unknownNames(options.rows)
@@ -148,11 +176,20 @@ async function main(): Promise<number> {
     missing: [],
   }
   const context = { work, lower: root.path, quick: options.quick, nextId }
+  const group = enterCpuGroup(`tssandbox-bench-${process.pid}`, options.priority ? LARGEST_SHARES : USUAL_SHARES)
   let hogs: ChildProcess[] = []
   const cleanUp = () => {
     for (const hog of hogs) hog.kill('SIGKILL')
+    stopAll()
+    unmountAll(work)
+    group.leave()
     rmSync(work, { recursive: true, force: true })
   }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      cleanUp()
+      process.exit(1)
+    })
   try {
     const micro = compileMicro(work)
     const ways: Way[] = []
@@ -168,17 +205,23 @@ async function main(): Promise<number> {
       report.values[way.name] = {}
     }
     if (options.busy) hogs = startHogs(micro)
+    for (const hog of hogs) group.expel(hog.pid!)
     const progress = new Progress(
       tasks.reduce((sum, task) => sum + Math.min(rounds, task.maxRounds) * ways.length * task.rows.length, 0),
     )
-    for (let round = 0; round < rounds; round++)
+    for (let round = 0; round < rounds; round++) {
       for (const task of tasks.filter((t) => round < t.maxRounds))
         for (let turn = 0; turn < ways.length; turn++) {
           const way = ways[(turn + round) % ways.length]!
-          progress.show(`round ${round + 1}/${rounds} ${way.name} ${task.rows[0]!.name}`)
-          await measureTask(task, way, report, context)
-          progress.advance(task.rows.length)
+          const where = `round ${round + 1}/${rounds} ${way.name}`
+          progress.show(`${where} ${task.rows[0]!.name}`)
+          await measureTask(task, way, report, context, (row) => {
+            progress.advance()
+            progress.show(`${where} ${row.name}`)
+          })
         }
+      if (options.write) write(report, false) // what is known so far, should the rest be interrupted
+    }
     progress.end()
   } finally {
     cleanUp()

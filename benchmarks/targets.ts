@@ -50,6 +50,7 @@ export interface Judgement {
 
 /** What counts for the systrap platform; with busy cores its rows are compared with the ptrace platform instead. */
 export function judge(report: Report, way = 'tssandbox-systrap'): Judgement[] {
+  if (!report.values[way]) return []
   const targets = report.busy
     ? report.rows
         .filter((row) => row.group === 'micro')

@@ -70,10 +70,20 @@ export function makeWay(candidate: Candidate, work: string, priority: boolean): 
   if (candidate.commandLine === null) return nativeWay(prefix)
   return bundleWay(candidate.name, candidate.commandLine.split(/\s+/), work, prefix)
 }
-const LARGEST_SHARES = 262_144
+/** The most that cpu.shares takes; 1024 is usual. */
+export const LARGEST_SHARES = 262_144
 
-function launch(argv: string[]): ChildProcess {
-  return spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], env: environment() })
+/** What runs now, so that a run that is interrupted leaves nothing behind. */
+const running = new Map<string, () => void>()
+
+export function stopAll(): void {
+  for (const stop of [...running.values()]) stop()
+}
+
+function launch(way: Way, id: string, argv: string[]): ChildProcess {
+  const child = spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], env: environment() })
+  running.set(id, () => way.stop(id, child))
+  return child
 }
 
 function environment(): NodeJS.ProcessEnv {
@@ -85,15 +95,19 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 function nativeWay(prefix: string[]): Way {
-  return {
+  const way: Way = {
     name: 'native',
     version: execFileSync('uname', ['-sr'], { encoding: 'utf8' }).trim(),
     startedByClient: false,
-    start: (root, argv) => launch([...prefix, NATIVE, root, ...argv]),
+    start: (root, argv, id) => launch(way, id, [...prefix, NATIVE, root, ...argv]),
     command: (root, argv) => [...prefix, '/usr/sbin/chroot', root, ...argv],
     exec: () => null,
-    stop: (_id, child) => child?.kill('SIGKILL'),
+    stop(id, child) {
+      running.delete(id)
+      child?.kill('SIGKILL')
+    },
   }
+  return way
 }
 
 interface Config {
@@ -136,14 +150,15 @@ function bundleWay(name: string, commandLine: string[], work: string, prefix: st
     writeFileSync(join(bundle, 'config.json'), configuration(work, root, argv, prefix.length > 0))
     return [...base, 'run', '--bundle', bundle, id]
   }
-  return {
+  const way: Way = {
     name,
     version: version?.split('\n')[0]?.trim() ?? '',
     startedByClient: true,
-    start: (root, argv, id) => launch(command(root, argv, id)),
+    start: (root, argv, id) => launch(way, id, command(root, argv, id)),
     command,
     exec: (id, argv) => [...base, 'exec', id, ...argv],
     stop(id, child) {
+      running.delete(id)
       const options = {
         stdio: 'ignore',
         timeout: END_SECONDS * 1000,
@@ -155,4 +170,5 @@ function bundleWay(name: string, commandLine: string[], work: string, prefix: st
       child?.kill('SIGKILL')
     },
   }
+  return way
 }

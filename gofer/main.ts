@@ -5,6 +5,7 @@
 import { closeSync, readFileSync } from 'node:fs'
 import { write } from '../native/host.ts'
 import { chdir, exitGroup, umask } from '../native/host-confine.ts'
+import { phase, recordPhases } from '../native/phases.ts'
 import { type MountConfig, parseConfig } from './config.ts'
 import { confine } from './confine.ts'
 import { openMounts } from './mounts.ts'
@@ -38,6 +39,8 @@ function descriptorRange(name: string): number[] | null {
 const asFolder = (m: MountConfig): MountConfig => ({ ...m, kind: 'dir' })
 
 function main(): number {
+  phase('code loaded')
+  recordPhases(option('--phases-fd') === undefined ? -1 : descriptor('--phases-fd'), 'gofer')
   const configFd = descriptor('--config-fd')
   const ninepFds = descriptorRange('--ninep-fds')
   const socketFd = ninepFds === null ? descriptor('--socket-fd') : -1
@@ -46,11 +49,16 @@ function main(): number {
   umask(0)
   const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit(config.maxDescriptors)
   if (config.confine) confine(config, socketFd)
+  phase('confined')
   const { served, ids } = openMounts(
     ninepFds && config.confine ? config.mounts.map(asFolder) : config.mounts,
     config.confine,
   )
-  if (ninepFds === null) return new Server(socketFd, served, new Resolver(), ids).serve()
+  if (ninepFds === null) {
+    const server = new Server(socketFd, served, new Resolver(), ids)
+    phase('serves')
+    return server.serve()
+  }
   if (!config.confine) must('chdir to our descriptors', chdir('/proc/self/fd'))
   return serveConnections(ninepFds, makeExports(served, new Resolver(), maxDescriptors))
 }
@@ -58,9 +66,9 @@ function main(): number {
 let status = 1
 try {
   status = main() < 0 ? 1 : 0
+  phase('exits')
 } catch (error) {
   const line = Buffer.from(`gofer: ${(error as Error).message}\n`)
   write(2, line, line.length)
 }
-// Node's own way out makes calls that the filter takes for an intrusion (io_uring).
 exitGroup(status)

@@ -5,8 +5,8 @@
  * What must stay true: memory given by address is alive and off the JavaScript heap for the whole call. `HostMemory`
  * guarantees that; nothing else should be turned into an address.
  */
-import koffi from 'koffi'
 import { raw } from './host.ts'
+import { addressOf } from './library.ts'
 
 const { L } = raw
 
@@ -20,7 +20,7 @@ export class HostMemory {
     // allocUnsafeSlow: its own backing store, never a slice of the pool, never on the heap that the collector moves.
     this.bytes = Buffer.allocUnsafeSlow(size).fill(0)
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, size)
-    this.address = Number(koffi.address(this.bytes))
+    this.address = addressOf(this.bytes)
   }
 
   at(offset: number): number {

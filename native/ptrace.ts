@@ -2,12 +2,11 @@
  * Bindings of native/host/ptrace.c. Everything must be called from the thread that called {@link ptInit}: ptrace knows
  * only the tracer thread. Errors are −errno.
  */
-import koffi from 'koffi'
-import { libhost } from './library.ts'
+import { libhost, memoryAt } from './library.ts'
 
 type Bytes = NodeJS.ArrayBufferView
 
-const slotsPointer = libhost.func('pt_slots', 'void *', []) as () => bigint
+const slotsPointer = libhost.func('pt_slots', 'void *', []) as () => number
 const slotCount = libhost.func('pt_slot_count', 'int', []) as () => number
 
 export const SLOT_BYTES = 248
@@ -91,7 +90,7 @@ export const ptWait = libhost.func('pt_wait', 'int', ['long', 'void *', 'int', '
 /** The slot table after ptInit: `count` slots of SLOT_BYTES. */
 export function ptTable(): { memory: ArrayBuffer; count: number } {
   const count = slotCount()
-  return { memory: koffi.view(slotsPointer(), count * SLOT_BYTES), count }
+  return { memory: memoryAt(slotsPointer(), count * SLOT_BYTES), count }
 }
 
 /** The host tid in a slot. */

@@ -2,8 +2,7 @@
  * Bindings of native/host/systrap.c. Rows are numbers of the thread table; errors are −errno. One thread only: the
  * sentry's.
  */
-import koffi from 'koffi'
-import { libhost } from './library.ts'
+import { libhost, memoryAt } from './library.ts'
 
 type Bytes = NodeJS.ArrayBufferView
 
@@ -11,9 +10,9 @@ export const THREAD_ROWS = 16384
 export const THREAD_BYTES = 288
 const SLOT_BYTES = 0x10000
 
-const rows = libhost.func('st_threads', 'void *', []) as () => bigint
+const rows = libhost.func('st_threads', 'void *', []) as () => number
 
-const slots = libhost.func('st_slots', 'void *', []) as () => bigint
+const slots = libhost.func('st_slots', 'void *', []) as () => number
 
 export const stInit = libhost.func('st_init', 'int', ['int', 'int', 'int']) as (
   epollFd: number,
@@ -91,23 +90,23 @@ export const stWait = libhost.func('st_wait', 'int', ['int', 'double']) as (
   resumeRow: number,
   timeoutNs: number,
 ) => number
-const waitResult = libhost.func('st_wait_result', 'void *', []) as () => bigint
+const waitResult = libhost.func('st_wait_result', 'void *', []) as () => number
 const MAX_EVENTS = 64
 
 /** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
 export function stWaitResult(): Uint32Array {
-  return new Uint32Array(koffi.view(waitResult(), 4 + 12 * MAX_EVENTS))
+  return new Uint32Array(memoryAt(waitResult(), 4 + 12 * MAX_EVENTS))
 }
 
 /** The thread table after stInit. */
 export function stTable(): ArrayBuffer {
-  return koffi.view(rows(), THREAD_ROWS * THREAD_BYTES)
+  return memoryAt(rows(), THREAD_ROWS * THREAD_BYTES)
 }
 
 const views: ArrayBuffer[] = []
 
 /** The slot of a row: the same memory whatever thread has the row. Must not be touched while the row is free. */
 export function stSlot(row: number): ArrayBuffer {
-  views[row] ??= koffi.view(slots() + BigInt(row * SLOT_BYTES), SLOT_BYTES)
+  views[row] ??= memoryAt(slots() + row * SLOT_BYTES, SLOT_BYTES)
   return views[row]
 }

@@ -2,8 +2,8 @@
  * AF_UNIX sockets that carry descriptors (SCM_RIGHTS), for the control channel and the CLI: synchronous, ≥ 0 or −errno.
  * Received descriptors are close-on-exec and belong to the caller.
  */
-import koffi from 'koffi'
 import { cstr, type Memory, raw } from './host.ts'
+import { addressOf } from './library.ts'
 
 export const AF_UNIX = 1
 export const SOCK_STREAM = 1
@@ -25,17 +25,17 @@ const IOV = 56
 const CONTROL = 72
 const CONTROL_SPACE = 16 + MAX_FDS * 4
 const msg = Buffer.alloc(CONTROL + CONTROL_SPACE)
-const msgAddress = koffi.address(msg)
+const msgAddress = addressOf(msg)
 
 function prepare(buf: Buffer, len: number, controlLength: number): void {
   msg.fill(0, 0, CONTROL)
-  msg.writeBigUInt64LE(msgAddress + BigInt(IOV), 16)
+  msg.writeBigUInt64LE(BigInt(msgAddress + IOV), 16)
   msg.writeUInt32LE(1, 24)
   if (controlLength > 0) {
-    msg.writeBigUInt64LE(msgAddress + BigInt(CONTROL), 32)
+    msg.writeBigUInt64LE(BigInt(msgAddress + CONTROL), 32)
     msg.writeUInt32LE(controlLength, 40)
   }
-  msg.writeBigUInt64LE(koffi.address(buf), IOV)
+  msg.writeBigUInt64LE(BigInt(addressOf(buf)), IOV)
   msg.writeUInt32LE(len, IOV + 8)
 }
 

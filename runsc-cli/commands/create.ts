@@ -38,6 +38,7 @@ export async function body({ args, options, globals, log }: Invocation<CreateOpt
       preserveFds: parsePreserveFds(options.preserveFds),
       terminal: null,
       owned: false,
+      startAtOnce: false,
     },
     globals,
     log,

@@ -5,11 +5,13 @@
 import { fstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
+import { phase } from '../../native/phases.ts'
 import { ControlClient } from '../../sentry/control/client.ts'
 import type { BootConfig, CapabilitySets, MountSpec, ProcessSpec, Rlimit } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
 import type { Invocation } from '../command.ts'
 import { borrowTerminal } from '../container/console.ts'
+import { printPhases } from '../container/phases.ts'
 import { spawnSandbox } from '../container/spawn.ts'
 import { CliError, RUNTIME_FAILURE } from '../errors.ts'
 import { exitStatus, forwardSignals } from '../signals.ts'
@@ -104,9 +106,6 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
   forwardSignals((signal) => owner.request({ op: 'signal', pid: 1, signal, target: 'process' }).catch(ignore))
   terminal?.onResize((rows, cols) => owner.request({ op: 'resize', pid: 1, rows, cols }).catch(ignore))
 
-  const ended = new Promise<[number | null, NodeJS.Signals | null]>((done) => {
-    sandbox.sentry.once('exit', (code, signal) => done([code, signal]))
-  })
   try {
     await sandbox.ready
   } catch (error) {
@@ -115,7 +114,9 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     process.stderr.write(`tssandbox: ${message}\n`)
     return shellStatus(message)
   }
-  const [code, signal] = await ended
+  const { code, signal } = await sandbox.ended
+  phase('sentry has ended')
+  printPhases(boot.debugLog, boot.id)
   terminal?.restore()
   if (signal) {
     process.stderr.write(`tssandbox: the sentry was killed by ${signal}\n`)
@@ -145,7 +146,7 @@ function environment(extra: string[]): string[] {
   // bin/tssandbox has set aside what is not for our own Node.
   const own = readFileSync('/proc/self/environ', 'latin1')
     .split('\0')
-    .filter((e) => e !== '' && !e.startsWith('NODE_COMPILE_CACHE='))
+    .filter((e) => e !== '')
     .map((e) => e.replace(/^TSSANDBOX_SAVED_/, ''))
   const added = extra.map((e) => (e.includes('=') ? e : `${e}=${process.env[e] ?? ''}`))
   return [...own.filter((e) => !names.has(e.split('=', 1)[0]!)), ...added.map(toBytes)]

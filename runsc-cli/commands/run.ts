@@ -1,10 +1,13 @@
 /** run ID: create and start; in the foreground also wait, forward signals and the terminal, and delete. */
+import { phase } from '../../native/phases.ts'
 import { ControlClient } from '../../sentry/control/client.ts'
 import type { Invocation } from '../command.ts'
-import { borrowTerminal } from '../container/console.ts'
+import { type BorrowedTerminal, borrowTerminal } from '../container/console.ts'
 import { create } from '../container/create.ts'
 import { destroy } from '../container/destroy.ts'
-import { start } from '../container/start.ts'
+import { printPhases } from '../container/phases.ts'
+import type { Sandbox } from '../container/spawn.ts'
+import { afterStart, start } from '../container/start.ts'
 import { exitStatus, forwardSignals } from '../signals.ts'
 import { loadBundle } from '../spec/load.ts'
 import { type CreateOptions, parsePreserveFds } from './create.ts'
@@ -29,33 +32,29 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
       preserveFds: parsePreserveFds(options.preserveFds),
       terminal,
       owned: foreground,
+      startAtOnce: true,
+      onSpawn: (sandbox) => foreground && follow(sandbox, terminal),
     },
     globals,
     log,
   )
-  const ended = new Promise<number>((resolve) => {
-    sandbox.sentry.once('exit', (code, signal) => resolve(exitStatus(code, signal)))
-  })
-  if (foreground) {
-    const owner = ControlClient.fromFd(sandbox.owner).unref()
-    const ignore = () => {}
-    forwardSignals((signal) => owner.request({ op: 'signal', pid: 1, signal, target: 'process' }).catch(ignore))
-    terminal?.onResize((rows, cols) => owner.request({ op: 'resize', pid: 1, rows, cols }).catch(ignore))
-  }
   try {
-    await start(directory, log)
+    if (state.phase === 'running') await afterStart(state, log)
+    else await start(directory, log)
   } catch (error) {
     await destroy(directory, state)
     lock.release()
     throw error
   }
+  phase('started')
   lock.release()
   if (!foreground) {
     sandbox.sentry.unref()
     sandbox.gofer.unref()
     return 0
   }
-  const status = await ended
+  const { code, signal } = await sandbox.ended
+  phase('sentry has ended')
   terminal?.restore()
   if (!options.keep) {
     const last = await directory.lock().catch(() => null)
@@ -64,5 +63,15 @@ export async function body({ args, options, globals, log }: Invocation<RunOption
       last.release()
     }
   }
-  return status
+  phase('deleted')
+  printPhases(globals.debugLog, directory.id)
+  return exitStatus(code, signal)
+}
+
+/** Signals and sizes of ours are the container's. */
+function follow(sandbox: Sandbox, terminal: BorrowedTerminal | null): void {
+  const owner = ControlClient.fromFd(sandbox.owner).unref()
+  const ignore = () => {}
+  forwardSignals((signal) => owner.request({ op: 'signal', pid: 1, signal, target: 'process' }).catch(ignore))
+  terminal?.onResize((rows, cols) => owner.request({ op: 'resize', pid: 1, rows, cols }).catch(ignore))
 }

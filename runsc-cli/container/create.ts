@@ -2,8 +2,9 @@
  * create: from a bundle to a sandbox whose init process waits for `start`. Whatever goes wrong, nothing is left behind;
  * whenever this process is killed, what is on disk suffices for `delete --force` to clean up.
  */
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readlinkSync } from 'node:fs'
 import { userInfo } from 'node:os'
+import { phase } from '../../native/phases.ts'
 import { checkUnused, createCgroups, guestMemoryCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
 import { OWN_MEMORY, VM_MEMORY } from '../cgroup/limits.ts'
 import { CliError } from '../errors.ts'
@@ -11,6 +12,7 @@ import type { Log } from '../log.ts'
 import type { GlobalOptions } from '../options.ts'
 import { planBoot } from '../spec/boot.ts'
 import { type LoadedSpec, loadBundle } from '../spec/load.ts'
+import type { Hooks } from '../spec/oci.ts'
 import { type BorrowedTerminal, consoleForSocket } from './console.ts'
 import { destroy } from './destroy.ts'
 import { ContainerDirectory, type ContainerState, type Lock, writePidFile } from './directory.ts'
@@ -30,6 +32,10 @@ export interface CreateRequest {
   /** Foreground `run`: the user's terminal, and the sandbox ends with this process. */
   terminal: BorrowedTerminal | null
   owned: boolean
+  /** `run`: init need not wait for `start`, unless a hook has to run before it. */
+  startAtOnce: boolean
+  /** Its processes are there; init may run before `create` returns. */
+  onSpawn?: (sandbox: Sandbox) => void
 }
 
 export interface Created {
@@ -42,18 +48,22 @@ export interface Created {
 }
 
 export async function create(request: CreateRequest, options: GlobalOptions, log: Log): Promise<Created> {
+  phase('code loaded')
   const spec = loadBundle(request.bundle, request.configName)
   for (const warning of spec.warnings) log.warn(warning)
   const directory = new ContainerDirectory(options.root, request.id)
   const { boot, gofer } = planBoot(request.id, spec, options)
+  boot.autoStart = request.startAtOnce && !hasHooksBeforeStart(spec.config.hooks)
   checkConsole(request, boot.process.terminal)
 
+  phase('spec loaded')
   directory.create()
   const lock = await directory.lock()
   const linux = spec.config.linux
   const vm = boot.platform === 'microvm'
   const useCgroups = !options.ignoreCgroups && !options.rootless && process.getuid?.() === 0
   const cgroups = useCgroups ? planCgroups(request.id, linux?.cgroupsPath, options.systemdCgroup) : { dirs: [] }
+  const guestCgroups = !vm && linux?.resources?.memory?.limit ? guestMemoryCgroups(cgroups) : []
   const state: ContainerState = {
     version: 1,
     ociVersion: spec.config.ociVersion,
@@ -71,18 +81,17 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     process: boot.process,
     platform: boot.platform,
   }
-  directory.write(state)
   let sandbox: Sandbox | undefined
   try {
     checkUnused(cgroups)
     // On disk before they exist, so that none is forgotten.
-    const guestCgroups = !vm && linux?.resources?.memory?.limit ? guestMemoryCgroups(cgroups) : []
     state.cgroups = [...cgroups.dirs.map((d) => d.path), ...guestCgroups]
     directory.write(state)
     createCgroups(cgroups)
     for (const dir of guestCgroups) mkdirSync(dir, { recursive: true })
     if (linux?.resources)
       for (const warning of limitCgroups(cgroups, linux.resources, vm ? VM_MEMORY : OWN_MEMORY)) log.warn(warning)
+    phase('state and cgroups made')
     ensureMountPoints(spec.rootfs, boot.mounts)
 
     const network = linux?.namespaces.find((n) => n.type === 'network')
@@ -107,6 +116,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       guestCgroups,
       netns: network ? network.path || undefined : '',
     })
+    request.onSpawn?.(sandbox)
     state.sentry = processRef(sandbox.sentry.pid!)
     state.gofer = processRef(sandbox.gofer.pid!)
     directory.write(state)
@@ -127,7 +137,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       }
     }
     await sandbox.ready
-    state.phase = 'created'
+    state.phase = boot.autoStart ? 'running' : 'created'
     directory.write(state)
     if (request.pidFile) writePidFile(request.pidFile, sandbox.sentry.pid!)
   } catch (error) {
@@ -138,6 +148,9 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
   }
   return { directory, state, sandbox, spec, lock }
 }
+
+const hasHooksBeforeStart = (hooks: Hooks): boolean =>
+  [hooks.prestart, hooks.createRuntime, hooks.createContainer, hooks.startContainer].some((list) => list.length > 0)
 
 function checkConsole(request: CreateRequest, terminal: boolean): void {
   if (terminal && !request.consoleSocket && !request.terminal)
@@ -152,7 +165,6 @@ function checkConsole(request: CreateRequest, terminal: boolean): void {
 
 /** `launch` has made the namespaces when it is replaced by Node. */
 async function namespacesReady(pid: number): Promise<void> {
-  const { readlinkSync } = await import('node:fs')
   await until(() => {
     try {
       return !readlinkSync(`/proc/${pid}/exe`).endsWith('/launch')

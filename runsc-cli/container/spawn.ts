@@ -8,6 +8,7 @@ import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
 import { distDir } from '../../native/library.ts'
+import { phase } from '../../native/phases.ts'
 import {
   AF_UNIX,
   bindUnix,
@@ -20,6 +21,7 @@ import {
 import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
 import type { GoferMount } from '../spec/mounts.ts'
+import { openPhases } from './phases.ts'
 
 export interface SandboxSpec {
   boot: BootConfig
@@ -47,6 +49,8 @@ export interface Sandbox {
   gofer: ChildProcess
   /** Settles when the sentry has booted: undefined, or the reason why it did not. */
   ready: Promise<void>
+  /** How the sentry ended. */
+  ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
   /** Control connection of an owned sandbox; −1 otherwise. */
   owner: number
 }
@@ -132,6 +136,7 @@ class ChildFds {
 }
 
 export function spawnSandbox(spec: SandboxSpec): Sandbox {
+  const phases = openPhases(spec.boot.debugLog, spec.boot.id)
   const dist = distDir()
   const launch = join(dist, 'launch')
   const devNull = openSync('/dev/null', constants.O_RDWR)
@@ -145,6 +150,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
   const mayLower = mayLowerOomScore()
   const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
+  // native/load.ts
+  const training = process.env['TSSANDBOX_TRAIN'] ? ['--env', 'TSSANDBOX_TRAIN=1'] : []
   const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
 
   const goferConfig = document(
@@ -167,13 +174,17 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const lifeline = goferFds.add(goferForGofer)
   const sessions = ninep.map(([, there]) => goferFds.add(there))
   goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
+  if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
   const gofer = spawnChild(launch, goferFds.stdio, [
     ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
     ...['--no-io-uring', ...protection, ...cgroups],
     ...goferFds.keep,
+    ...training,
     ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
     ...goferArgs.map(String),
   ])
+
+  phase('gofer spawned')
 
   const guestCgroups = spec.guestCgroups.map((dir) => openSync(join(dir, 'cgroup.procs'), 'w'))
   const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number])
@@ -188,6 +199,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ninep: ninep.map(([here]) => fds.add(here)),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
+      phases: fds.add(phases),
       ready: fds.add(readyFds[1]!),
       console: fds.add(spec.console),
       controllingConsole: spec.controllingConsole,
@@ -203,12 +215,13 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
     ...cgroups,
     ...fds.keep,
-    // Compiled ahead by the build; the sentry's own exit does not write there.
-    ...['--env', `NODE_COMPILE_CACHE=${join(dist, 'compile-cache')}`],
+    ...training,
     ...['--chdir', '/', '--nofile', '1048576', '--argv0', vm ? 'tssandbox-microvm' : 'tssandbox-sentry'],
     ...['--', process.execPath, ...(vm ? GOFER_NODE : SENTRY_NODE)],
     ...[join(dist, vm ? 'microvm.cjs' : 'sentry.cjs'), '--boot-fd', String(bootNumber)],
   ])
+
+  phase('sentry spawned')
 
   for (const fd of [
     ...ninep.flat(),
@@ -220,10 +233,14 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     listener,
     goferConfig,
     bootFd,
+    phases,
   ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
-  return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), sentry) }
+  const ended: Sandbox['ended'] = new Promise((resolve) => {
+    sentry.once('exit', (code, signal) => resolve({ code, signal }))
+  })
+  return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), ended), ended }
 }
 
 /**
@@ -253,15 +270,12 @@ function spawnChild(program: string, stdio: number[], args: string[]): ChildProc
   return child
 }
 
-async function booted(line: Promise<string>, sentry: ChildProcess): Promise<void> {
+async function booted(line: Promise<string>, ended: Sandbox['ended']): Promise<void> {
   const text = await line
+  phase('sentry is ready')
   if (text === '') {
-    const status = await new Promise<string>((resolve) => {
-      const describe = () => (sentry.signalCode ? `signal ${sentry.signalCode}` : `exit status ${sentry.exitCode}`)
-      if (sentry.exitCode !== null || sentry.signalCode) resolve(describe())
-      else sentry.once('exit', () => resolve(describe()))
-    })
-    throw new CliError(`the sentry did not start: ${status}`)
+    const { code, signal } = await ended
+    throw new CliError(`the sentry did not start: ${signal ? `signal ${signal}` : `exit status ${code}`}`)
   }
   const message = JSON.parse(text) as ReadyMessage
   if (!message.ok) throw new CliError(message.error)

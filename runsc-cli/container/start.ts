@@ -2,7 +2,7 @@
 import { ControlClient } from '../../sentry/control/client.ts'
 import { CliError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import type { ContainerDirectory } from './directory.ts'
+import type { ContainerDirectory, ContainerState } from './directory.ts'
 import { runHooksAnyway } from './hooks.ts'
 import { runStartContainerHooks } from './start-hooks.ts'
 import { ociState, statusOf } from './status.ts'
@@ -23,6 +23,10 @@ export async function start(directory: ContainerDirectory, log: Log): Promise<vo
   }
   state.phase = 'running'
   directory.write(state)
+  await afterStart(state, log)
+}
+
+export async function afterStart(state: ContainerState, log: Log): Promise<void> {
   for (const warning of await runHooksAnyway('poststart', state.hooks.poststart, ociState(state, 'running')))
     log.warn(warning)
 }

@@ -22,6 +22,7 @@ export const NO_BOOT_FDS: BootFds = {
   gofer: -1,
   control: -1,
   owner: -1,
+  phases: -1,
   ready: -1,
   console: -1,
   controllingConsole: false,

@@ -2,6 +2,7 @@
  * The container in the sandbox: its init process, what `exec` added, and what the CLI asks of them.
  */
 import { close } from '../../native/host.ts'
+import { phase } from '../../native/phases.ts'
 import { EINVAL, ESRCH } from '../abi/errno.ts'
 import type { ContainerControl, ControlError } from '../control/control.ts'
 import type { BootConfig, ProcessInfo, ProcessSpec, RunState, SignalTarget, Stats } from '../control/protocol.ts'
@@ -93,6 +94,7 @@ export class Container implements ContainerControl {
     if (this.init === null || this.started) return failure(-EINVAL, 'cannot start an already running container')
     this.started = true
     this.kernel.resume(this.init, 0, false)
+    phase('init runs')
     return null
   }
 

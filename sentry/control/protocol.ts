@@ -139,6 +139,8 @@ export interface BootFds {
    * sandbox ends.
    */
   owner: number
+  /** Where native/phases.ts writes; −1: nowhere. */
+  phases: number
   /** Takes one line, {@link ReadyMessage}, then is closed. */
   ready: number
   /**

@@ -52,6 +52,8 @@ export class MemoryManager {
   readonly taskSize: number
   /** Where mmap starts looking, downwards. */
   mmapBase: number
+  /** No page is free from here up to mmapBase: the search of a process with thousands of mappings starts here. */
+  private fullDownTo = Number.POSITIVE_INFINITY
   brkStart = 0
   brkEnd = 0
   /** What exec put on the stack; /proc/PID/{cmdline,environ,auxv,stat} read them. */
@@ -235,9 +237,21 @@ export class MemoryManager {
       const hint = Math.max(pageDown(addr), MMAP_MIN)
       if (hint <= this.taskSize - len && !this.overlaps(hint, hint + len)) return hint
     }
-    let found = findFree(this.vmas, len, MMAP_MIN, this.mmapBase)
+    let found = findFree(this.vmas, len, MMAP_MIN, this.searchTop())
     if (found < 0) found = findFree(this.vmas, len, this.mmapBase, this.taskSize)
     return found < 0 ? -ENOMEM : found
+  }
+
+  private searchTop(): number {
+    let top = Math.min(this.fullDownTo, this.mmapBase)
+    for (let i = vmaAfter(this.vmas, top - 1); i >= 0; i--) {
+      const v = this.vmas[i]
+      if (v === undefined || v.start >= top) continue
+      if (v.end < top) break
+      top = v.start
+    }
+    this.fullDownTo = top
+    return top
   }
 
   private overlaps(start: number, end: number): boolean {
@@ -284,6 +298,7 @@ export class MemoryManager {
       if (file !== null) file.unref()
     }
     this.vmas.splice(first, last - first)
+    if (end > this.fullDownTo) this.fullDownTo = end
   }
 
   munmap(t: Task, addr: number, length: number): number {

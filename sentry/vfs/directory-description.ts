@@ -5,6 +5,7 @@
 import { EINVAL, EISDIR, ENOENT } from '../abi/errno.ts'
 import type { SysRet } from '../kernel/sysret.ts'
 import type { Task } from '../kernel/task.ts'
+import { type DirRecords, emitRecords, recordNext } from './dir-records.ts'
 import { FileDescription } from './file-description.ts'
 import type { DirEmitter, Inode } from './inode.ts'
 import type { Path } from './path.ts'
@@ -67,6 +68,12 @@ export class DirectoryDescription extends FileDescription implements DirEmitter 
     if (!this.out!.emit(name, ino, type, next)) return false
     this.pos = next
     return true
+  }
+
+  emitRecords(records: DirRecords, first: number): number {
+    const taken = emitRecords(this.out!, records, first)
+    if (taken > 0) this.pos = recordNext(records, first + taken - 1)
+    return taken
   }
 
   override fsync(): number {

@@ -10,6 +10,7 @@ import { EACCES, EINVAL, EISDIR, ENOTDIR, EOPNOTSUPP, EPERM, EXDEV } from '../ab
 import type { Credentials } from '../kernel/credentials.ts'
 import type { Task } from '../kernel/task.ts'
 import type { WaitQueue } from '../kernel/wait-queue.ts'
+import type { DirRecords } from './dir-records.ts'
 import type { FileDescription } from './file-description.ts'
 import type { Path } from './path.ts'
 import type { SuperBlock } from './super-block.ts'
@@ -52,6 +53,8 @@ export interface SetAttr {
 export interface DirEmitter {
   /** `next` is the position after this entry (d_off); `type` is DT_* (= (mode & S_IFMT) >> 12). */
   emit(name: string, ino: number, type: number, next: number): boolean
+  /** Takes ready records from number `first` on, as many as fit, and returns how many. Callers use vfs/dir-records.ts. */
+  emitRecords?(records: DirRecords, first: number): number
 }
 
 /** What `statfs` fills in. */

@@ -107,6 +107,25 @@ TEST(munmap_holes) {
   CHECK_STR(rights(p, 2), ".w");
 }
 
+/* Top-down: a new mapping takes the highest gap that it fits into, also with thousands of others around. */
+TEST(highest_gap_first) {
+  enum { N = 3000 };
+  static char *p[N];
+  for (int i = 0; i < N; i++) {
+    p[i] = mmap(NULL, PAGE, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (i > 0 && p[i] >= p[i - 1]) CHECK(!"downwards");
+  }
+  CHECK_OK(munmap(p[2000], PAGE));
+  CHECK_OK(munmap(p[10], PAGE));
+  CHECK(mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == p[10]);
+  CHECK(mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == p[2000]);
+  CHECK(mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) < (void *)p[N - 1]);
+  /* The last ones follow each other without a gap. */
+  CHECK_OK(munmap(p[N - 2], PAGE));
+  CHECK_OK(munmap(p[N - 3], PAGE));
+  CHECK(mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == p[N - 2]);
+}
+
 TEST(mprotect) {
   char *p = map(6, RW);
   CHECK_OK(mprotect(p + PAGE, PAGE, PROT_READ));

@@ -206,6 +206,78 @@ TEST(getdents) {
   CHECK_ERR(syscall(SYS_getdents64, open("f", O_RDONLY), buf, sizeof buf), ENOTDIR);
 }
 
+/* All names in `path`, sorted, with their types; and each name's number must be the one that lstat tells. */
+static const char *listing(const char *path) {
+  static char text[256];
+  struct dirent **names;
+  int n = scandir(path, &names, NULL, alphasort);
+  text[0] = 0;
+  for (int i = 0; i < n; i++) {
+    char full[600];
+    struct stat st;
+    snprintf(full, sizeof full, "%s/%s", path, names[i]->d_name);
+    if (names[i]->d_name[0] != '.') {
+      snprintf(text + strlen(text), sizeof text - strlen(text), "%s:%d ", names[i]->d_name, names[i]->d_type);
+      CHECK_OK(lstat(full, &st));
+      CHECK(st.st_ino == names[i]->d_ino);
+    }
+    free(names[i]);
+  }
+  if (n >= 0) free(names);
+  return text;
+}
+
+/* A directory that was listed before is listed as it is now, whatever made the difference. */
+TEST(listing_follows_changes) {
+  mkdir("d", 0755);
+  mkdir("e", 0755);
+  CHECK_STR(listing("d"), "");
+  put_file("d/a", "");
+  CHECK_STR(listing("d"), "a:8 ");
+  CHECK_STR(listing("d"), "a:8 ");
+  CHECK_OK(symlink("a", "d/b"));
+  CHECK_OK(mkdir("d/c", 0755));
+  CHECK_STR(listing("d"), "a:8 b:10 c:4 ");
+  CHECK_OK(mkfifo("d/f", 0600));
+  CHECK_OK(link("d/a", "d/g"));
+  CHECK_STR(listing("d"), "a:8 b:10 c:4 f:1 g:8 ");
+  CHECK_OK(unlink("d/b"));
+  CHECK_OK(rmdir("d/c"));
+  CHECK_STR(listing("d"), "a:8 f:1 g:8 ");
+  CHECK_OK(rename("d/f", "d/h"));
+  CHECK_STR(listing("d"), "a:8 g:8 h:1 ");
+  CHECK_STR(listing("e"), "");
+  CHECK_OK(rename("d/h", "e/h"));
+  CHECK_STR(listing("d"), "a:8 g:8 ");
+  CHECK_STR(listing("e"), "h:1 ");
+  CHECK_OK(rename("e/h", "d/a")); /* over another */
+  CHECK_STR(listing("d"), "a:1 g:8 ");
+  CHECK_OK(syscall(SYS_renameat2, AT_FDCWD, "d/a", AT_FDCWD, "d/g", 2)); /* RENAME_EXCHANGE */
+  CHECK_STR(listing("d"), "a:8 g:1 ");
+  CHECK_OK(unlink("d/g"));
+  CHECK_OK(mkdir("d/g", 0755));
+  CHECK_STR(listing("d"), "a:8 g:4 ");
+  CHECK_OK(rename("d", "moved"));
+  CHECK_STR(listing("moved"), "a:8 g:4 ");
+  CHECK_OK(mkdir("d", 0755));
+  CHECK_STR(listing("d"), "");
+  DIR *open_before = opendir("moved");
+  CHECK(readdir(open_before) != NULL);
+  put_file("moved/new", "");
+  rewinddir(open_before);
+  int found = 0;
+  for (struct dirent *e; (e = readdir(open_before));) found += strcmp(e->d_name, "new") == 0;
+  CHECK_EQ(found, 1);
+  closedir(open_before);
+  pid_t pid = fork(); /* another process's changes too */
+  if (pid == 0) {
+    put_file("d/child", "");
+    _exit(0);
+  }
+  waitpid(pid, NULL, 0);
+  CHECK_STR(listing("d"), "child:8 ");
+}
+
 TEST(getdents_while_deleting) {
   mkdir("d", 0755);
   for (int i = 0; i < 200; i++) {

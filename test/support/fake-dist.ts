@@ -9,14 +9,14 @@ export async function makeFakeDist(folder: string): Promise<string[]> {
   const dist = join(folder, 'dist')
   mkdirSync(dist)
   symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'))
-  for (const part of ['cli.cjs', 'launch', 'libhost.so']) cpSync(join(checkout, 'dist', part), join(dist, part))
+  for (const part of ['cli.cjs', 'cli.js', 'cli.cache', 'launch', 'libhost.so'])
+    cpSync(join(checkout, 'dist', part), join(dist, part))
   await build({
     entryPoints: [join(checkout, 'test/support/fake-sentry.ts')],
     outfile: join(dist, 'sentry.cjs'),
     bundle: true,
     platform: 'node',
     format: 'cjs',
-    external: ['koffi'],
     define: { 'import.meta.url': '"file:///dist"' },
   })
   writeFileSync(

@@ -1,6 +1,8 @@
 /** The pure parts of `npm run bench`: statistics, choice of rows, verdicts about the targets, tables. */
 import { describe, expect, test } from 'vitest'
+import { barChart, lineChart } from '../../benchmarks/charts.ts'
 import { parseOptions } from '../../benchmarks/options.ts'
+import { htmlPage } from '../../benchmarks/page.ts'
 import { format, median, ratio, spread, withSpread } from '../../benchmarks/statistics.ts'
 import { aligned, cell, markdown, resultsPage, terminal } from '../../benchmarks/table.ts'
 import { judge } from '../../benchmarks/targets.ts'
@@ -134,5 +136,53 @@ describe('tables', () => {
   test('what failed is told, in any width', () => {
     for (const width of [10, 200]) expect(terminal(one, width)).toContain('Failed: runc pipe: no result after 40 s')
     expect(resultsPage(one)).toContain('| stat (ns) | 15.0 | 30.0 ×2.00 (1.50–3.00) |')
+  })
+})
+
+describe('page', () => {
+  const rows = [
+    row('stat', { title: 'stat of <a>' }),
+    row('threads-1', { group: 'scale' }),
+    row('threads-2', { group: 'scale' }),
+  ]
+  const values = {
+    native: { stat: [1, 3], 'threads-1': [10], 'threads-2': [20] },
+    'a&b': { stat: [400, 500], 'threads-1': [5] },
+  }
+  const page = htmlPage(report(rows, values))
+  test('needs nothing but itself', () => {
+    expect(page).not.toMatch(/<script|<link|<img|(src|href)=|url\(|https?:/)
+  })
+  test('has a chart for each row, and one for rows that are points of a line', () => {
+    expect(page.match(/<svg/g)).toHaveLength(2)
+    expect(page.match(/<circle/g)).toHaveLength(3)
+  })
+  test('texts are escaped', () => {
+    expect(page).toContain('stat of &lt;a&gt;')
+    expect(page).toContain('a&amp;b')
+    expect(page).not.toContain('a&b')
+  })
+  test('its tags are balanced', () => {
+    for (const tag of ['table', 'tr', 'td', 'th', 'div', 'figure', 'svg', 'text', 'h2', 'p'])
+      expect([tag, page.match(new RegExp(`<${tag}[ >]`, 'g'))?.length]).toEqual([
+        tag,
+        page.match(new RegExp(`</${tag}>`, 'g'))?.length,
+      ])
+  })
+  test('coordinates are numbers, whatever the values', () => {
+    const odd = { median: 0, low: 0, high: 0, count: 2 }
+    const charts = [
+      barChart([]),
+      barChart([{ name: 'x', color: 'native', value: odd }]),
+      lineChart([]),
+      lineChart([{ name: 'x', color: 'w0', points: [{ x: 1, y: 0 }] }]),
+      lineChart([{ name: 'x', color: 'w0', points: [{ x: 1, y: 7 }] }]),
+    ]
+    expect(charts.join('')).not.toMatch(/NaN|Infinity/)
+  })
+  test('bars of values that are far apart have a logarithmic axis', () => {
+    const bar = (median: number) => ({ name: 'x', color: 'w0', value: { median, low: median, high: median, count: 1 } })
+    expect(barChart([bar(1), bar(19)])).not.toContain('logarithmic')
+    expect(barChart([bar(1), bar(400)])).toContain('logarithmic')
   })
 })

@@ -195,7 +195,7 @@ describe('the gofer file system', () => {
     expect(file.hostFd(false)).toBeGreaterThan(0)
   })
 
-  it('lists directories and fills the cache with what it saw', () => {
+  it('lists directories and remembers what it saw', async () => {
     const sb = mounts.get(EXCLUSIVE)!
     const a = find(sb, 'a')
     const names: string[] = []
@@ -203,8 +203,6 @@ describe('the gofer file system', () => {
     const out = { emit: (name: string) => names.push(name) > 0 }
     expect(file.readdir(T, out)).toBe(0)
     expect(names.sort()).toEqual(['.', '..', 'b', 'hard', 'link'])
-    const dentry = file.path!.dentry
-    expect((dentry.child('hard')!.inode as GoferInode).size).toBe(5)
     const again: string[] = []
     file.seek(T, 2, 0)
     file.readdir(T, { emit: (name: string) => again.length < 1 && again.push(name) > 0 })
@@ -213,17 +211,55 @@ describe('the gofer file system', () => {
     const byInode: string[] = []
     expect(a.readdir(T, 2, { emit: (name) => byInode.push(name) > 0 })).toBe(0)
     expect(byInode.length).toBe(3)
-    // From then on lookups need no gofer, until a name changes.
     const inode = ok(a.lookup('hard')) as GoferInode
     expect(inode.path()).toBe('a/hard')
+    expect(inode.size).toBe(5)
     expect(a.lookup('nothing')).toBe(-ENOENT)
     expect(ok(a.lookup('hard'))).toBe(inode)
-    expect(a.readdir(T, 2, { emit: () => true })).toBe(0)
+    // Who changes the mount behind our back is not seen at once, but soon.
     writeFileSync(host('a/sneaked'), '')
     expect(a.lookup('sneaked')).toBe(-ENOENT)
-    ok(a.create('made', 0o100644, ROOT))
+    const made = ok(a.create('made', 0o100644, ROOT)) as GoferInode
+    expect(a.unlink('hard', inode)).toBe(0)
+    expect(a.lookup('hard')).toBe(-ENOENT)
+    expect(ok(a.lookup('made')).ino).toBe(made.ino)
+    await new Promise((done) => setTimeout(done, 2100))
     expect(ok(a.lookup('sneaked'))).toBeTruthy()
     file.unref()
+  })
+
+  it('answers from a listing without the gofer, and not from an outdated record', async () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    for (const name of ['quiet', 'truncated', 'written', 'moved']) writeFileSync(host(`a/b/${name}`), '12345')
+    const b = find(sb, 'a/b')
+    const look = (name: string) => ok(b.lookup(name)) as GoferInode
+    const list = () => {
+      const seen: string[] = []
+      expect(b.readdir(T, 2, { emit: (name) => seen.push(name) > 0 })).toBe(0)
+      return seen.sort()
+    }
+    expect(list()).toEqual(['file', 'moved', 'quiet', 'truncated', 'written'])
+    expect(look('truncated').setattr({ ...NO_CHANGE, valid: ATTR_SIZE, size: 2 })).toBe(0)
+    const writer = open(sb, look('written'), O_RDWR)
+    expect(writer.write(T, new KernelIovIter(Buffer.from('123456789'), 0, 9), 0)).toBe(9)
+    writer.unref()
+    expect(b.rename('moved', look('moved'), b, 'there', null, 0)).toBe(0)
+    const made = ok(b.mkdir('new', 0o755, ROOT)) as GoferInode
+    expect(made.lookup('nothing')).toBe(-ENOENT)
+    const inside = ok(made.create('inside', 0o100600, ROOT)) as GoferInode
+    // Objects that only the cache held are made anew.
+    expect(look('truncated').size).toBe(2)
+    expect(look('written').size).toBe(9)
+    expect(look('there').size).toBe(5)
+    expect(b.lookup('moved')).toBe(-ENOENT)
+    expect(ok(made.lookup('inside')).ino).toBe(inside.ino)
+    expect(list()).toEqual(['file', 'new', 'quiet', 'there', 'truncated', 'written'])
+    gofer.child.kill('SIGKILL')
+    await gofer.exited
+    expect(look('quiet').size).toBe(5)
+    expect(b.lookup('nothing')).toBe(-ENOENT)
+    expect(list()).toEqual(['file', 'new', 'quiet', 'there', 'truncated', 'written'])
+    expect(look('there').size).toBe(5)
   })
 
   it('sees what others do to shared mounts', async () => {

@@ -98,7 +98,7 @@ describe.skipIf(!isRoot)('a confined gofer (as root)', () => {
     expect(mounts.map((line) => line.split(' ')[4]).sort()).toEqual(['/', '/m0'])
     expect(mounts.every((line) => line.includes('nosuid') && line.includes('nodev'))).toBe(true)
     const fds = descriptors()
-    expect(fds.filter((f) => f.startsWith('/')).sort()).toEqual(['/', '/dev/null', '/dev/null', '/m0', '/null'])
+    expect(fds.filter((f) => f.startsWith('/')).sort()).toEqual(['/', '/dev/null', '/dev/null', '/m0'])
     expect(fds.filter((f) => f.includes('io_uring'))).toEqual([])
   })
 

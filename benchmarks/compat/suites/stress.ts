@@ -12,11 +12,12 @@ const OTHER: Record<string, number> = {
   access: 200,
   alarm: 3,
   'bad-altstack': 50,
-  chdir: 100,
+  chdir: 50,
   clock: 50,
-  clone: 200,
+  clone: 100,
   close: 500,
   context: 200,
+  dentry: 5,
   dup: 200,
   dynlib: 10,
   env: 10,
@@ -30,31 +31,43 @@ const OTHER: Record<string, number> = {
   filename: 100,
   flock: 500,
   fork: 200,
-  fstat: 200,
+  fstat: 50,
   futex: 1000,
   get: 20,
   getrandom: 500,
   hdd: 3,
+  hrtimers: 1,
+  inotify: 5,
+  io: 3,
   iomix: 50,
+  ioprio: 3,
   kill: 1000,
+  link: 2,
   locka: 500,
   lockf: 500,
   lockofd: 500,
   madvise: 3,
+  membarrier: 3,
+  memfd: 5,
+  mincore: 5,
+  mlock: 5,
   mmap: 1,
-  mmapfork: 1,
+  mmapaddr: 5,
+  mmapfixed: 3,
   mmapmany: 1,
+  mprotect: 5,
   mq: 1000,
+  mremap: 5,
   msg: 1000,
   msync: 10,
-  mutex: 1000,
+  mutex: 200,
   nanosleep: 10,
   nice: 2,
   null: 1000,
+  numa: 3,
   open: 500,
   pipe: 2000,
-  mremap: 5,
-  pipeherd: 50,
+  pipeherd: 2,
   poll: 500,
   procfs: 1,
   pthread: 200,
@@ -63,9 +76,10 @@ const OTHER: Record<string, number> = {
   rename: 200,
   resched: 50,
   'ring-pipe': 500,
+  rmap: 3,
   schedpolicy: 200,
   seek: 500,
-  sem: 100,
+  sem: 5,
   'sem-sysv': 1000,
   session: 50,
   shm: 3,
@@ -74,7 +88,7 @@ const OTHER: Record<string, number> = {
   sigchld: 100,
   sigfd: 500,
   sigfpe: 500,
-  sigio: 200,
+  sigio: 50,
   signal: 2000,
   signest: 50,
   sigpending: 1000,
@@ -92,6 +106,8 @@ const OTHER: Record<string, number> = {
   spawn: 50,
   splice: 500,
   switch: 1000,
+  symlink: 2,
+  'sync-file': 3,
   tee: 200,
   timer: 200,
   timerfd: 200,
@@ -101,47 +117,47 @@ const OTHER: Record<string, number> = {
   utime: 100,
   vdso: 1000,
   vfork: 200,
-  vforkmany: 2,
   'vm-rw': 10,
   'vm-splice': 500,
   wait: 100,
-  yield: 200,
+  yield: 20,
   zero: 500,
   zombie: 100,
+}
+
+/** Sizes that are said, where the default is a large share of the machine's memory or thousands of files. */
+const SIZE: Record<string, string> = {
+  chdir: '--chdir-dirs 512',
+  memfd: '--memfd-bytes 16m',
+  mmap: '--mmap-bytes 16m',
+  mremap: '--mremap-bytes 16m',
+  // Fewer than the descriptors that a process may have.
+  timerfd: '--timerfd-fds 256',
 }
 
 const STRESSORS = `access affinity aio alarm bad-altstack brk chattr chdir chmod chown chroot clock clone close context
   copy-file daemon dentry dir dirdeep dirmany dnotify dup dynlib enosys env epoll eventfd exec exit-group fallocate
   fault fcntl fiemap fifo file-ioctl filename flock fork fp-error fsize fstat full futex get getdent getrandom
   hdd hrtimers inotify io iomix ioprio itimer kcmp kill lease link locka lockf lockofd madvise malloc
-  membarrier memfd mincore mknod mlock mmap mmapaddr mmapfixed mmapfork mmapmany mprotect mq mremap msg msync
+  membarrier memfd mincore mknod mlock mmap mmapaddr mmapfixed mmapmany mprotect mq mremap msg msync
   msyncmany munmap mutex nanosleep nice null numa open pagemove personality pidfd pipe pipeherd pkey poll prctl
   priv-instr procfs pthread ptrace pty race-sched readahead regs remap rename resched revio ring-pipe rlimit rmap
   rseq schedpolicy seal seccomp seek sem sem-sysv sendfile session set shm shm-sysv sigabrt sigchld sigfd sigfpe sigio
   signal signest sigpending sigpipe sigq sigrt sigsegv sigsuspend sigtrap sleep sock sockabuse sockfd
   sockpair spawn splice stackmmap switch symlink sync-file sysbadaddr sysinfo sysfs tee timer timerfd tmpfs touch tsc udp
-  urandom usersyscall utime vdso vfork vforkmany vm-addr vm-rw vm-segv vm-splice wait xattr yield zero zombie`
+  urandom usersyscall utime vdso vfork vm-addr vm-rw vm-segv vm-splice wait xattr yield zero zombie`
   .trim()
   .split(/\s+/)
 
 /** Tens of seconds under some runtimes: not for the short run. */
-const LONG = new Set([
-  'dirdeep',
-  'mmapmany',
-  'procfs',
-  'race-sched',
-  'resched',
-  'sysbadaddr',
-  'sysfs',
-  'get',
-  'vforkmany',
-])
+const LONG = new Set(['dirdeep', 'mmapmany', 'procfs', 'race-sched', 'resched', 'sysbadaddr', 'sysfs', 'get'])
 
 export function stressSuite(): Suite {
   const cases: Case[] = STRESSORS.map((name) => ({
     name,
     group: name,
-    command: `exec stress-ng --verify --temp-path /tmp --${name} 1 --${name}-ops ${OTHER[name] ?? OPERATIONS}`,
+    command:
+      `exec stress-ng --verify --temp-path /tmp --${name} 1 --${name}-ops ${OTHER[name] ?? OPERATIONS} ${SIZE[name] ?? ''}`.trimEnd(),
     seconds: SECONDS,
     quick: !LONG.has(name),
   }))

@@ -1,104 +1,18 @@
 /**
- * Reading directories of a gofer mount.
- *
- * A listing is the whole directory as it was when reading began at its start, so that positions keep their meaning while
- * entries come and go. With the names come the attributes: they are put into the dentry cache, because whoever lists a
- * directory usually looks at its files next.
+ * An open directory of a gofer mount: it shows what was there when reading began at its start, so that positions keep their
+ * meaning while entries come and go.
  */
-import { STATX_OFFSET } from '../../../native/host-files.ts'
-import { EIO, ENOENT } from '../../abi/errno.ts'
 import type { Task } from '../../kernel/task.ts'
-import type { Dentry } from '../../vfs/dentry.ts'
 import { DirectoryDescription } from '../../vfs/directory-description.ts'
-import type { DirEmitter } from '../../vfs/inode.ts'
 import type { GoferInode } from './inode.ts'
-
-/** A directory beyond this many entries would push everything else out of the dentry cache. */
-const MAX_SEEDED = 8192
-/** What one directory may make the sentry keep in memory: names of 255 bytes at worst. */
-const MAX_ENTRIES = 4_000_000
-/** Listings kept for callers of Inode.readdir. */
-const MAX_RECENT = 16
-/** Positions 0 and 1 are '.' and '..'. */
-const FIRST = 2
-
-export class Listing {
-  private readonly names: string[] = []
-  private readonly inos: number[] = []
-  private readonly types: number[] = []
-
-  /** The listing that a caller without memory of its own (overlay) reads on at `pos`. */
-  static of(dir: GoferInode, pos: number): Listing | number {
-    const known = pos > FIRST ? recent.get(dir) : undefined
-    if (known !== undefined) return known
-    const listing = Listing.read(dir, null)
-    if (typeof listing === 'number') return listing
-    recent.delete(dir)
-    recent.set(dir, listing)
-    if (recent.size > MAX_RECENT) recent.delete(recent.keys().next().value!)
-    return listing
-  }
-
-  /**
-   * Fetches the whole directory. `seed` is its dentry, to put the children under; without one the inode keeps them for
-   * its next lookups.
-   */
-  static read(dir: GoferInode, seed: Dentry | null): Listing | number {
-    const { sb } = dir
-    const { client } = sb
-    const { r } = client
-    const path = dir.path()
-    if (path === null) return -ENOENT
-    const listing = new Listing()
-    const children = seed === null ? new Map<string, GoferInode | null>() : null
-    let low = 0
-    let high = 0
-    for (;;) {
-      const result = client.readdir(sb.mountId, path, low, high)
-      if (result < 0) return result
-      const nextLow = r.u32()
-      const nextHigh = r.u32()
-      const end = r.u16()
-      const count = r.u16()
-      for (let i = 0; i < count; i++) {
-        const at = client.takeStat()
-        const name = r.text()
-        const target = r.text()
-        if (at < 0 || !r.ok) return -EIO
-        listing.names.push(name)
-        listing.inos.push(sb.inoOf(r.view, at))
-        listing.types.push(r.view.getUint16(at + STATX_OFFSET.mode, true) >> 12)
-        if (listing.names.length > MAX_SEEDED || (seed !== null && seed.child(name) !== undefined)) continue
-        const inode = sb.inodeFor(dir, name, r.view, at)
-        if (target !== '') inode.linkTarget = target
-        if (seed !== null) seed.add(name, inode)
-        else children!.set(name, inode)
-      }
-      if (end !== 0 && children !== null && listing.names.length <= MAX_SEEDED) dir.keepChildren(children)
-      if (end !== 0) return listing
-      if (listing.names.length > MAX_ENTRIES || (nextLow === low && nextHigh === high)) return -EIO
-      low = nextLow
-      high = nextHigh
-    }
-  }
-
-  emit(pos: number, out: DirEmitter): number {
-    for (let i = Math.max(0, pos - FIRST); i < this.names.length; i++) {
-      if (!out.emit(this.names[i]!, this.inos[i]!, this.types[i]!, i + FIRST + 1)) return 0
-    }
-    return 0
-  }
-}
-
-/** Those read through {@link Listing.of}, oldest first. */
-const recent = new Map<GoferInode, Listing>()
+import { FIRST, type Listing } from './listing.ts'
 
 export class GoferDirectory extends DirectoryDescription {
   private listing: Listing | null = null
 
   protected override readEntries(_t: Task, pos: number): number {
     if (this.listing === null || pos <= FIRST) {
-      const listing = Listing.read(this.dir as GoferInode, this.path!.dentry)
+      const listing = (this.dir as GoferInode).list(true)
       if (typeof listing === 'number') return listing
       this.listing = listing
     }

@@ -37,6 +37,7 @@ export class HostDescriptors {
   removeUser(): void {
     if (--this.users > 0) return
     this.closeRetired()
+    if (this.writeFd >= 0) this.inode.unlist()
     if (this.inode.nlink === 0) this.close()
     else this.inode.sb.idle.add(this.inode)
   }
@@ -67,6 +68,7 @@ export class HostDescriptors {
     const fd = this.inode.openHost(write)
     if (fd < 0) return fd
     if (write) {
+      this.inode.unlist()
       this.retireReadFd()
       this.writeFd = fd
     } else this.readFd = fd

@@ -29,8 +29,10 @@ import type { Path } from '../../vfs/path.ts'
 import { newInodeGid, newInodeMode } from '../../vfs/permission.ts'
 import { openSpecial } from '../../vfs/special.ts'
 import { touchCtime } from '../../vfs/times.ts'
-import { GoferDirectory, Listing } from './directory.ts'
+import { ASK, Contents, MAX_NAMES } from './contents.ts'
+import { GoferDirectory } from './directory.ts'
 import { HostDescriptors } from './host-descriptors.ts'
+import { FIRST, Listing } from './listing.ts'
 import { GoferRegularFile } from './regular-file.ts'
 import type { GoferSuperBlock } from './super-block.ts'
 
@@ -59,11 +61,8 @@ export class GoferInode extends Inode {
   private stale = false
   /** When the attributes were last learnt (shared mounts). */
   checkedAt = 0
-  /**
-   * All names of the directory as it was last listed, with the inodes that no lookup has taken yet. Until a name changes
-   * (or, on a shared mount, time passes), lookups need not ask.
-   */
-  private children: Map<string, GoferInode | null> | null = null
+  /** Of a directory: what is known of its names. */
+  private contents: Contents | null = null
   /** Text of a symbolic link, once known. */
   linkTarget: string | null = null
 
@@ -145,6 +144,7 @@ export class GoferInode extends Inode {
 
   setattr(attr: SetAttr): number {
     const { sb } = this
+    this.unlist()
     if ((attr.valid & (ATTR_SIZE | ATTR_MODE | ATTR_UID | ATTR_GID)) === ATTR_SIZE) {
       const writable = this.descriptors === null ? -1 : this.descriptors.writable
       if (writable >= 0 && (attr.valid & ~(ATTR_SIZE | ATTR_MTIME | ATTR_CTIME)) === 0) {
@@ -223,40 +223,79 @@ export class GoferInode extends Inode {
   // ---- directories -------------------------------------------------------------------------------------------------
 
   override lookup(name: string): Inode | number {
-    const child = this.takeChild(name)
-    if (child === undefined) return -ENOENT
-    return child ?? this.sb.lookup(this, name)
+    const { sb } = this
+    const i = this.find(name)
+    if (i === undefined && !sb.shared) return -ENOENT
+    if (i !== undefined && i !== ASK) {
+      const inode = sb.inodeListed(this, name, this.contents!.listing!, i)
+      if (inode !== null) return inode
+    }
+    return sb.lookup(this, name)
   }
 
-  keepChildren(children: Map<string, GoferInode | null>): void {
-    this.children = children
-    this.sb.keepsChildren(this)
-  }
-  dropChildren(): void {
-    this.children = null
-  }
-
-  /** What the last listing says about a name, once: its inode, undefined (it does not exist), or null: ask. */
-  takeChild(name: string): GoferInode | null | undefined {
-    const { children, sb } = this
-    if (children === null) return null
-    const child = children.get(name)
-    if (child === undefined) return sb.shared ? null : undefined
-    if (child === null) return null
-    children.set(name, null)
-    return sb.fresh(child.checkedAt) ? child : null
+  /** The name's entry in the last listing; ASK where that is not known, or too old; undefined: there is no such name. */
+  private find(name: string): number | undefined {
+    const { contents, sb } = this
+    if (contents === null || !contents.trusted) return ASK
+    if (contents.listing !== null && !sb.fresh(contents.listing.readAt)) return ASK
+    return contents.find(name)
   }
 
-  /** Its names are about to be others. */
-  private namesChanged(): void {
+  /** Whether it is known that there is no such name. */
+  lacks(name: string): boolean {
+    return !this.sb.shared && this.find(name) === undefined
+  }
+
+  /** The directory as it is now for readers at its start, as it was for those who read on. */
+  list(start: boolean): Listing | number {
+    const { contents } = this
+    if (contents !== null && contents.listing !== null) {
+      if (!start || (contents.current && contents.trusted && !this.sb.shared)) return contents.listing
+    }
+    const listing = Listing.read(this)
+    if (typeof listing !== 'number') this.keepContents(new Contents(listing))
+    return listing
+  }
+
+  private keepContents(contents: Contents): void {
+    this.contents = contents
+    this.sb.directories.keep(this, contents.weight)
+  }
+  dropContents(): void {
+    if (this.contents === null) return
+    this.contents = null
+    this.sb.directories.drop(this)
+  }
+
+  /** A name was made (`there`) or removed. */
+  private nameChanged(name: string, there: boolean): void {
+    this.changed()
+    const { contents } = this
+    if (contents === null) return
+    if (this.sb.shared || contents.weight > MAX_NAMES) {
+      this.dropContents()
+      return
+    }
+    if (there) contents.add(name)
+    else contents.remove(name)
+    this.sb.directories.keep(this, contents.weight)
+  }
+
+  /** The host has changed its attributes in passing. */
+  private changed(): void {
     this.stale = true
-    this.children = null
+    this.unlist()
+  }
+
+  /** It is not any more what its directory's listing says. */
+  unlist(): void {
+    this.parent?.contents?.ask(this.name)
   }
 
   /** The object that a request has just made in this directory. */
   private made(name: string, result: number): GoferInode | number {
     if (result < 0) return result
-    this.namesChanged()
+    if (name !== '') this.nameChanged(name, true)
     const at = this.sb.client.takeStat()
     return at < 0 ? -EIO : this.sb.inodeFor(this, name, this.sb.client.r.view, at)
   }
@@ -289,7 +328,9 @@ export class GoferInode extends Inode {
     if (path === null) return -ENOENT
     const { client, mountId } = this.sb
     const bits = newInodeMode(this, mode, creds) & 0o7777
-    return this.made(name, client.mkdir(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
+    const dir = this.made(name, client.mkdir(mountId, path, bits, creds.fsuid, newInodeGid(this, creds)))
+    if (typeof dir !== 'number' && !this.sb.shared) dir.keepContents(new Contents(null))
+    return dir
   }
 
   override mknod(name: string, mode: number, rdev: number, creds: Credentials): Inode | number {
@@ -323,8 +364,9 @@ export class GoferInode extends Inode {
     if (at < 0) return -EIO
     file.fill(client.r.view, at)
     file.addName(this, name)
+    file.unlist()
     this.sb.remember(file)
-    this.namesChanged()
+    this.nameChanged(name, true)
     return 0
   }
 
@@ -333,7 +375,7 @@ export class GoferInode extends Inode {
     if (path === null) return -ENOENT
     const result = this.sb.client.unlink(this.sb.mountId, path)
     if (result < 0) return result
-    this.namesChanged()
+    this.nameChanged(name, false)
     const file = inode as GoferInode
     file.loseName(this, name)
     return 0
@@ -344,9 +386,10 @@ export class GoferInode extends Inode {
     if (path === null) return -ENOENT
     const result = this.sb.client.rmdir(this.sb.mountId, path)
     if (result < 0) return result
-    this.namesChanged()
+    this.nameChanged(name, false)
     const dir = inode as GoferInode
     dir.nlink = 0
+    dir.dropContents()
     this.sb.forget(dir)
     dir.removeName(this, name)
     return 0
@@ -376,8 +419,8 @@ export class GoferInode extends Inode {
     const { client, mountId } = this.sb
     const result = client.rename(mountId, from, to, flags)
     if (result < 0) return result
-    this.namesChanged()
-    dir.namesChanged()
+    this.nameChanged(name, (flags & RENAME_EXCHANGE) !== 0)
+    dir.nameChanged(newName, true)
     const replaced = target as GoferInode | null
     if ((flags & RENAME_EXCHANGE) !== 0) {
       replaced?.replaceName(dir, newName, this, name)
@@ -387,6 +430,7 @@ export class GoferInode extends Inode {
     if (replaced !== null) {
       if (replaced.isDir) {
         replaced.nlink = 0
+        replaced.dropContents()
         this.sb.forget(replaced)
         replaced.removeName(dir, newName)
       } else replaced.loseName(dir, newName)
@@ -407,7 +451,7 @@ export class GoferInode extends Inode {
 
   /** For file systems above us (overlay); an open directory keeps a listing of its own. */
   override readdir(_t: Task, pos: number, out: DirEmitter): number {
-    const listing = Listing.of(this, pos)
+    const listing = this.list(pos <= FIRST)
     return typeof listing === 'number' ? listing : listing.emit(pos, out)
   }
 
@@ -474,7 +518,7 @@ export class GoferInode extends Inode {
   }
 
   closeHost(): void {
-    if (this.host.close()) this.stale = true
+    if (this.host.close()) this.changed()
   }
 
   override evict(): void {
@@ -497,7 +541,7 @@ export class GoferInode extends Inode {
     if (path === null) return -ESTALE
     // A value that a frame cannot hold is larger than any file system of ours would take.
     if (value.length > 60_000) return -ERANGE
-    this.stale = true
+    this.changed()
     return this.sb.client.setxattr(this.sb.mountId, path, name, value, flags)
   }
 
@@ -511,7 +555,7 @@ export class GoferInode extends Inode {
   override removexattr(name: string): number {
     const path = this.path()
     if (path === null) return -ESTALE
-    this.stale = true
+    this.changed()
     return this.sb.client.removexattr(this.sb.mountId, path, name)
   }
 }

@@ -13,15 +13,15 @@ import type { Dentry } from '../../vfs/dentry.ts'
 import { S_IFDIR, S_IFMT, type StatFs } from '../../vfs/inode.ts'
 import { SuperBlock } from '../../vfs/super-block.ts'
 import type { GoferClient, GoferMount } from './client.ts'
+import { KnownDirectories } from './contents.ts'
 import type { IdleFiles } from './idle-files.ts'
 import { GoferInode } from './inode.ts'
+import type { Listing } from './listing.ts'
 
 /** How old the name of a directory may be, when it is just walked through. */
 const FRESH_DIRECTORY_NS = 50_000_000
 /** How old attributes of a shared mount may be. Covers the calls of one walk and the stat that follows it. */
 const FRESH_NS = 1_000_000
-/** Directories whose listed inodes are kept for lookups. */
-const MAX_LISTED = 64
 const TWO32 = 0x1_0000_0000
 /** Bits of a host inode number that are shown as they are. */
 const INO_BITS = 40
@@ -41,8 +41,7 @@ export class GoferSuperBlock extends SuperBlock {
   /** Directories, and other files with several names, by inode number. */
   private readonly known = new Map<number, WeakRef<GoferInode>>()
   private sweepAt = 4096
-  /** Directories that keep the inodes of their last listing, oldest first. */
-  private readonly listed = new Set<GoferInode>()
+  readonly directories = new KnownDirectories()
   /** (device, high bits of the number) → what is shown above INO_BITS. */
   private readonly inoSpaces = new Map<string, number>()
   private lastMajor = -1
@@ -112,14 +111,22 @@ export class GoferSuperBlock extends SuperBlock {
     return inode
   }
 
-  /** A directory keeps what its listing brought; the oldest such directory lets go. */
-  keepsChildren(dir: GoferInode): void {
-    this.listed.delete(dir)
-    this.listed.add(dir)
-    if (this.listed.size <= MAX_LISTED) return
-    const oldest: GoferInode = this.listed.values().next().value!
-    this.listed.delete(oldest)
-    oldest.dropChildren()
+  /** The inode for entry `i` of a listing of `parent`, or null where its stat record may be outdated. */
+  inodeListed(parent: GoferInode, name: string, listing: Listing, i: number): GoferInode | null {
+    const view = listing.statView(i)
+    const at = listing.statOffset(i)
+    const isDir = (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR
+    // Another name of the file may have been used to change it.
+    if (!isDir && view.getUint32(at + STATX_OFFSET.nlink, true) > 1) return null
+    if (isDir) {
+      const known = this.known.get(this.inoOf(view, at))?.deref()
+      if (known !== undefined) return null
+    }
+    const inode = new GoferInode(this, parent, name, view, at)
+    inode.checkedAt = listing.readAt
+    if (inode.isSymlink) inode.linkTarget = listing.target(i)
+    if (isDir) this.remember(inode)
+    return inode
   }
 
   /** From now on the file is found by its number. */
@@ -138,7 +145,7 @@ export class GoferSuperBlock extends SuperBlock {
     const top = dir.inode as GoferInode
     const base = top.path()
     if (base === null) return
-    if (top.takeChild(names[0]!) === undefined) return
+    if (top.lacks(names[0]!)) return
     const { client } = this
     const { r } = client
     const result = client.walk(this.mountId, base, names.join('/'), open ? 0 : NO_OPEN)
