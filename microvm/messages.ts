@@ -35,7 +35,8 @@ export const MSG = {
   FREEZE: 11,
   /** container, memory? (else tasks), value (KiB; 0: no limit) */
   UPDATE: 12,
-  DESTROY: 13,
+  /** handle, stream: nobody reads it any more. Not a request. */
+  CLOSE: 13,
   /** MAC, MTU, addresses, routes: see network.c */
   NETWORK: 14,
 

@@ -70,12 +70,15 @@ class HostFd {
     const part = first.bytes.subarray(0, PIPE_BUF)
     const n = write(this.fd, part, part.length)
     if (n === -EAGAIN || n === -EINTR) return
-    // Nobody reads any more: the guest's writers cannot be told but by the end of their reader.
-    const taken = n < 0 ? first.bytes.length : n
-    if (n < 0) this.streams.broken = true
-    this.streams.written(first.stream, taken)
-    if (taken === first.bytes.length) this.output.shift()
-    else first.bytes = first.bytes.subarray(taken)
+    if (n < 0) {
+      // Nobody reads any more, and the guest's writers are to hear of it.
+      this.streams.lost(first.stream)
+      for (const lost of this.output.splice(0)) this.streams.written(lost.stream, lost.bytes.length)
+    } else {
+      this.streams.written(first.stream, n)
+      if (n === first.bytes.length) this.output.shift()
+      else first.bytes = first.bytes.subarray(n)
+    }
     if (!this.output.length) this.streams.flushed()
   }
 
@@ -95,7 +98,6 @@ export class ProcessStreams {
   private readonly sinks: (HostFd | null)[]
   private readonly all: HostFd[] = []
   private inFlight = 0
-  broken = false
 
   /** Takes the descriptors over. `console`: of those whose kind is TTY. */
   constructor(
@@ -166,6 +168,10 @@ export class ProcessStreams {
     }
     sink.output.push({ stream, bytes })
     sink.update()
+  }
+
+  lost(stream: number): void {
+    this.agent.send([MSG.CLOSE, this.handle, stream])
   }
 
   written(stream: number, count: number): void {

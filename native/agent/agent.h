@@ -40,7 +40,7 @@ enum message {
 	MSG_STATS,
 	MSG_FREEZE,
 	MSG_UPDATE,
-	MSG_DESTROY,
+	MSG_CLOSE,
 	MSG_NETWORK,
 	MSG_HELLO = 64,
 	MSG_REPLY,
@@ -131,6 +131,8 @@ int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint3
 		  int *sync);
 void process_input(uint32_t handle, const unsigned char *bytes, uint32_t length);
 void process_credit(uint32_t handle, uint32_t stream, uint32_t count);
+/* Nobody on the host reads the stream any more: its writers get EPIPE. */
+void process_close(uint32_t handle, uint32_t stream);
 void process_resize(uint32_t handle, uint32_t rows, uint32_t cols);
 void process_start(uint32_t seq, uint32_t container);
 /* Collects what has ended; `vital` must not. */

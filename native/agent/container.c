@@ -82,10 +82,11 @@ static void mount_9p(const struct container_order *o, int port, const char *anam
 		     const char *target)
 {
 	char options[256];
+	/* msize: half a mebibyte of data and the 24 bytes of a read's or write's header. */
 	int fd = port >= 0 && port < 64 ? o->transport[port] : -1;
 
 	snprintf(options, sizeof options,
-		 "trans=fd,rfdno=%d,wfdno=%d,version=9p2000.L,msize=524288,access=user,aname=%s,cache=%s", fd, fd, aname,
+		 "trans=fd,rfdno=%d,wfdno=%d,version=9p2000.L,msize=524312,access=user,aname=%s,cache=%s", fd, fd, aname,
 		 cache);
 	if (mount(source, target, "9p", 0, options))
 		fail("mounting %s from the gofer", source);

@@ -306,7 +306,7 @@ static void dispatch(uint32_t kind, struct reader *r)
 	uint32_t length, handle, seq = 0;
 	const unsigned char *bytes;
 
-	if (kind != MSG_INPUT && kind != MSG_CREDIT && kind != MSG_RESIZE)
+	if (kind != MSG_INPUT && kind != MSG_CREDIT && kind != MSG_RESIZE && kind != MSG_CLOSE)
 		seq = read_u32(r);
 	switch (kind) {
 	case MSG_WAKE: wake(seq, r); return;
@@ -332,6 +332,13 @@ static void dispatch(uint32_t kind, struct reader *r)
 		uint32_t stream = read_u32(r), count = read_u32(r);
 		if (!r->bad)
 			process_credit(handle, stream, count);
+		return;
+	}
+	case MSG_CLOSE: {
+		handle = read_u32(r);
+		uint32_t stream = read_u32(r);
+		if (!r->bad)
+			process_close(handle, stream);
 		return;
 	}
 	case MSG_RESIZE: {

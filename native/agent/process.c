@@ -207,6 +207,15 @@ void process_credit(uint32_t handle, uint32_t stream, uint32_t count)
 	*u -= count < *u ? count : *u;
 }
 
+void process_close(uint32_t handle, uint32_t stream)
+{
+	struct process *p = process_by_handle(handle);
+
+	/* A terminal's master stays: its end is a hang-up, which is the host's to send. */
+	if (p && stream >= 1 && stream <= TERMINAL)
+		close_fd(&p->output[stream - 1]);
+}
+
 void process_resize(uint32_t handle, uint32_t rows, uint32_t cols)
 {
 	struct process *p = process_by_handle(handle);

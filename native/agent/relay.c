@@ -118,13 +118,14 @@ static bool carry(int from, int to, struct pipe_buffer *b)
 {
 	for (;;) {
 		if (b->length == 0) {
-			ssize_t n = read(from, b->bytes, sizeof b->bytes);
-			if (n < 0)
-				return errno == EAGAIN || errno == EINTR;
-			if (n == 0)
-				return false;
+			/* A port gives a page at a time; the reader behind the socket is to be woken once for all of them. */
+			ssize_t n;
 			b->start = 0;
-			b->length = n;
+			while (b->length < sizeof b->bytes &&
+			       (n = read(from, b->bytes + b->length, sizeof b->bytes - b->length)) > 0)
+				b->length += n;
+			if (b->length == 0)
+				return n < 0 && (errno == EAGAIN || errno == EINTR);
 		}
 		ssize_t n = write(to, b->bytes + b->start, b->length);
 		if (n < 0)

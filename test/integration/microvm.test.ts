@@ -104,6 +104,11 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     expect(r.stdout === input).toBe(true)
   })
 
+  test('a reader that goes away ends its writer', async () => {
+    const line = `${vmDo('yes').join(' ')} | head -n 1`
+    expect(await run(['sh', '-c', line], { seconds: 40 })).toMatchObject({ code: 0, stdout: 'y\n' })
+  })
+
   test.skipIf(!which('python3'))('a terminal, its size, and ^C', async () => {
     const script = join(base, 'typed')
     writeFileSync(
