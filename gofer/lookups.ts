@@ -21,6 +21,9 @@ import {
   O_RDONLY,
   O_TRUNC,
   readlinkat,
+  STATX_BASIC_AND_BTIME,
+  STATX_OFFSET,
+  statxAt,
 } from '../native/host-files.ts'
 import { MAX_WALK, NO_OPEN, OPEN_FLAGS_ALLOWED, STAT_SIZE, WALK_COMPLETE, WALK_SYMLINK } from './protocol.ts'
 import {
@@ -166,6 +169,8 @@ export function open(q: Request): number {
   return error
 }
 
+/** struct statx, of which STAT_SIZE bytes are sent. */
+const STATX_SIZE = 256
 /** struct linux_dirent64 */
 const D_OFF = 8
 const D_RECLEN = 16
@@ -199,17 +204,25 @@ export function readdir(q: Request): number {
     }
     for (let at = SCRATCH_DATA; at < SCRATCH_DATA + n; at += view.getUint16(at + D_RECLEN, true)) {
       const nameAt = at + D_NAME
-      const nameLength = bytes.indexOf(0, nameAt) - nameAt
-      if (!isDots(bytes, nameAt, nameLength) && q.stat(fd, scratch.at(nameAt), NOFOLLOW) === 0) {
+      let nameLength = 0
+      while (bytes[nameAt + nameLength] !== 0) nameLength++
+      if (w.left < STATX_SIZE) {
+        full = true
+        break
+      }
+      // The record is made where it is to lie.
+      const stat = w.pos
+      const isNew = !isDots(bytes, nameAt, nameLength)
+      if (isNew && statxAt(fd, scratch.at(nameAt), NOFOLLOW, STATX_BASIC_AND_BTIME, q.out.at(stat)) === 0) {
         let target = 0
-        if ((q.mode & S_IFMT) === S_IFLNK) {
+        if ((q.out.view.getUint16(stat + STATX_OFFSET.mode, true) & S_IFMT) === S_IFLNK) {
           target = Math.max(0, readlinkat(fd, scratch.at(nameAt), scratch.at(SCRATCH_LINK), SCRATCH_LINK_SIZE))
         }
         if (w.left < STAT_SIZE + nameLength + 3 + target + 3) {
           full = true
           break
         }
-        q.putStat()
+        w.advance(STAT_SIZE)
         w.u16(nameLength).copy(bytes, nameAt, nameLength + 1)
         bytes[SCRATCH_LINK + target] = 0
         w.u16(target).copy(bytes, SCRATCH_LINK, target + 1)

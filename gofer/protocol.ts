@@ -97,6 +97,9 @@ export const ATTR_ATIME = 16
 export const ATTR_MTIME = 32
 export const ATTR_ALL = 63
 
+/** Up to here a loop is faster than the call of a library function. */
+const SHORT = 40
+
 /** Puts fields one after the other. `ok` turns false where they would not fit; nothing is written from then on. */
 export class FrameWriter {
   readonly bytes: Buffer
@@ -174,7 +177,10 @@ export class FrameWriter {
 
   /** Copies fields that lie in another buffer, without a length. */
   copy(from: Uint8Array, start: number, length: number): this {
-    if (this.room(length)) this.bytes.set(from.subarray(start, start + length), this.pos)
+    if (this.room(length)) {
+      if (length > SHORT) this.bytes.set(from.subarray(start, start + length), this.pos)
+      else for (let i = 0; i < length; i++) this.bytes[this.pos + i] = from[start + i]!
+    }
     this.pos += length
     return this
   }
@@ -267,7 +273,7 @@ export class FrameReader {
     const at = this.take(length + 1)
     this.textLength = 0
     if (at < 0) return 0
-    if (this.bytes.indexOf(0, at) !== at + length) {
+    if (indexOfNul(this.bytes, at, length) !== at + length) {
       this.ok = false
       return 0
     }
@@ -292,6 +298,13 @@ export class FrameReader {
   get complete(): boolean {
     return this.ok && this.pos === this.end
   }
+}
+
+/** Where the first NUL in bytes [at, at + length] of a text is, or beyond: −1 or a later place. */
+function indexOfNul(bytes: Buffer, at: number, length: number): number {
+  if (length > SHORT) return bytes.indexOf(0, at)
+  for (let i = at; i <= at + length; i++) if (bytes[i] === 0) return i
+  return -1
 }
 
 const SLASH = 47
