@@ -49,18 +49,6 @@ int high;
 #endif
 #define NOTIF_SYNC_WAKE_UP 1UL
 
-/* The sentry's spinning adapts between 0 and spin_max, which is spin_limit on an idle machine. */
-uint64_t spin_max, cycles_per_us;
-static uint64_t spin_now, spin_limit;
-static int loadavg_fd = -1;
-static int cpus;
-/* Both sides' budget when other work wants the CPUs: a spinning thread then only keeps its partner from running. */
-#define BUSY_SPIN_US 2
-#define LOAD_CHECK_US 5000
-#define SPIN_STEP_US 4
-/* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
-#define STRIKES 3
-
 struct thread *st_threads(void)
 {
 	return threads;
@@ -78,64 +66,6 @@ void st_set_call(int nr, int how)
 	control->calls[nr] = how;
 }
 
-static void measure_tsc(void)
-{
-	struct timespec a, b;
-	uint64_t t0 = __rdtsc(), t1;
-	int64_t ns;
-
-	clock_gettime(CLOCK_MONOTONIC, &a);
-	do {
-		clock_gettime(CLOCK_MONOTONIC, &b);
-		ns = (b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec;
-	} while (ns < 200000);
-	t1 = __rdtsc();
-	cycles_per_us = (t1 - t0) * 1000 / ns;
-}
-
-static void set_spin(uint64_t budget)
-{
-	spin_max = budget;
-	spin_now = budget;
-	control->spin = budget;
-}
-
-/* More threads than CPUs want to run, says the host. */
-static int crowded(void)
-{
-	char text[128], *at;
-	ssize_t n = pread(loadavg_fd, text, sizeof(text) - 1, 0);
-
-	if (n <= 0)
-		return 1;
-	text[n] = 0;
-	/* "0.20 0.18 0.12 RUNNING/TOTAL LAST" */
-	at = strchr(text, '/');
-	while (at > text && at[-1] != ' ')
-		at--;
-	return at == NULL || atoi(at) > cpus;
-}
-
-/*
- * On a busy machine nobody spins: it keeps others from running, and uses up the share that would let a thread that was
- * woken run at once.
- */
-static void check_load(void)
-{
-	static uint64_t last_check;
-	static unsigned strikes;
-	uint64_t now = __rdtsc();
-
-	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
-		return;
-	last_check = now;
-	strikes = crowded() ? strikes + 1 : 0;
-	if (strikes >= STRIKES && spin_max == spin_limit)
-		set_spin(BUSY_SPIN_US * cycles_per_us);
-	else if (strikes == 0 && spin_max != spin_limit)
-		set_spin(spin_limit);
-}
-
 /*
  * Takes over epoll and signalfd of the ptrace driver, which sets up the zygote. `spin_us` 0: never spin (one CPU).
  * Returns 0 or -errno.
@@ -147,7 +77,6 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 
 	epfd = epoll_fd;
 	sigfd = sigchld_fd;
-	measure_tsc();
 	threads = mmap(NULL, sizeof(struct thread) * THREADS, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	slots = mmap(NULL, THREADS * SLOT_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -163,10 +92,7 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 	/* Guests get the page read-only: no later mapping of this file can be writable. */
 	if (fcntl(control_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
 		return -errno;
-	spin_limit = spin_us * cycles_per_us;
-	set_spin(spin_limit);
-	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	spin_init(spin_us);
 	/* A pipe, not an eventfd: the kernel wakes a pipe's reader on the writer's CPU, which is about to go to sleep. */
 	if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, wake_pipe[0], &ev) < 0)
 		return -errno;
@@ -247,10 +173,6 @@ int st_set_listener(int fd)
 }
 
 #define HOT 16
-/* So many traps on one CPU within so long, and the sentry moves; not more often than every MOVE_US. */
-#define STREAK 6
-#define STREAK_US 400
-#define MOVE_US 500
 #define MAX_EVENTS 64
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
@@ -425,21 +347,6 @@ static void count_site(struct thread *t)
 	}
 }
 
-/* Moves this thread to another CPU; it may come back later. */
-static void leave_cpu(uint32_t cpu)
-{
-	cpu_set_t all, others;
-
-	if (sched_getaffinity(0, sizeof(all), &all) < 0)
-		return;
-	others = all;
-	CPU_CLR(cpu, &others);
-	if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) < 0)
-		return;
-	sched_setaffinity(0, sizeof(all), &all);
-	control->cpu = current_cpu();
-}
-
 /* Copies a stopped row's registers and trap out of its slot. */
 static int take(int i)
 {
@@ -487,38 +394,6 @@ static int scan(void)
 			at = 0;
 	}
 	return -1;
-}
-
-/*
- * Whether a thread that runs guest code was last seen on our CPU: to spin would keep it from running. The host leaves two
- * that wake each other on one CPU even where another one idles; when that goes on, we move.
- */
-static int shares_cpu(void)
-{
-	static unsigned streak;
-	static uint64_t last_move, streak_began;
-	uint32_t cpu = current_cpu();
-	uint64_t now;
-
-	control->cpu = cpu;
-	for (int n = 0; n < running_count && n < 8; n++) {
-		if (threads[running[n]].cpu != cpu)
-			continue;
-		now = __rdtsc();
-		if (streak++ == 0 || now - streak_began > STREAK_US * cycles_per_us) {
-			streak = 1;
-			streak_began = now;
-		}
-		if (streak == STREAK && running_count < cpus && now - last_move > MOVE_US * cycles_per_us && !crowded()) {
-			last_move = now;
-			leave_cpu(cpu);
-			streak = 0;
-			return 0;
-		}
-		return 1;
-	}
-	streak = 0;
-	return 0;
 }
 
 static int sort_events(struct epoll_event *evs, int n)
@@ -575,7 +450,7 @@ int st_wait(int resume_row, double timeout)
 	long timeout_ns = (long)timeout;
 	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
 	static unsigned turns;
-	uint64_t start, slept;
+	uint64_t start, slept, budget;
 	int i, n, shared;
 
 	*nevents = 0;
@@ -593,9 +468,9 @@ int st_wait(int resume_row, double timeout)
 		return i >= 0 ? i : scan();
 	}
 	check_load();
-	shared = shares_cpu();
-	if (!shared && running_count > 0 && spin_now > 0) {
-		uint64_t budget = spin_now;
+	shared = shares_cpu(running, running_count);
+	budget = shared || running_count == 0 ? 0 : spin_budget();
+	if (budget > 0) {
 
 		if (timeout_ns > 0 && (uint64_t)timeout_ns * cycles_per_us / 1000 < budget)
 			budget = (uint64_t)timeout_ns * cycles_per_us / 1000;
@@ -620,13 +495,7 @@ int st_wait(int resume_row, double timeout)
 	i = report_ended();
 	if (i < 0)
 		i = scan();
-	if (spin_max > 0 && !shared) {
-		if (i >= 0 && (int64_t)(slot_of(i)->trapped_at - slept) < (int64_t)spin_max)
-			spin_now = spin_now * 2 + SPIN_STEP_US * cycles_per_us;
-		else
-			spin_now /= 2;
-		if (spin_now > spin_max)
-			spin_now = spin_max;
-	}
+	if (!shared)
+		spin_learn(i >= 0 && (int64_t)(slot_of(i)->trapped_at - slept) < (int64_t)spin_max);
 	return i;
 }

@@ -2,7 +2,7 @@
  * What the parts of the systrap driver share: the table of guest threads, and how one is commanded.
  *
  * systrap.c: set-up, commands, the wait. systrap-orders.c: operations, clones and file mappings in a stopped thread.
- * systrap-frame.c: the FPU state in the signal frame. One thread only: the sentry's.
+ * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. One thread only: the sentry's.
  */
 #ifndef TSSANDBOX_HOST_SYSTRAP_H
 #define TSSANDBOX_HOST_SYSTRAP_H
@@ -46,8 +46,9 @@ extern struct stub_control *control;
 extern int listener, sigfd, wake_pipe[2];
 /* No row from here on was ever used. */
 extern int high;
-/* How long the sentry spins before it sleeps, in cycles. */
+/* How long both sides spin before they sleep, at most, in cycles: 0 to tens of µs, by how busy the machine is. */
 extern uint64_t spin_max, cycles_per_us;
+extern int cpus;
 
 static inline struct stub_slot *slot_of(int i)
 {
@@ -66,6 +67,14 @@ void command(int i, uint32_t what);
 /* Collects ended children and what woke the sentry. */
 void drain_sigfd(void);
 void drain_wake_fd(void);
+
+/* systrap-spin.c: the sentry's budget, whether the last sleep was one that spinning would have spared, a look at the load. */
+void spin_init(int spin_us);
+uint64_t spin_budget(void);
+void spin_learn(int met);
+void check_load(void);
+/* Whether one of these rows runs on our CPU, so that spinning would only keep it from running. May move us away. */
+int shares_cpu(const int *rows, int count);
 
 struct order;
 /* Answers one notification of the filter: only what `order` (NULL: nothing) expects is let through. */

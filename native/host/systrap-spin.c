@@ -1,0 +1,160 @@
+/*
+ * How long systrap spins, and on which CPU: the policy under st_wait (native/host/systrap.c).
+ *
+ * To wake a thread on another CPU costs 20 µs and more, to meet it spinning 50 ns. But who spins keeps others from
+ * running: nobody does on a busy machine, nor for a thread that shares its CPU. In C for the reason that systrap.c has.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "systrap.h"
+
+/* The sentry's spinning adapts between 0 and spin_max, which is spin_limit on an idle machine. */
+uint64_t spin_max, cycles_per_us;
+static uint64_t spin_now, spin_limit;
+static int loadavg_fd = -1;
+int cpus;
+/* Both sides' budget when other work wants the CPUs: a spinning thread then only keeps its partner from running. */
+#define BUSY_SPIN_US 2
+#define LOAD_CHECK_US 5000
+#define SPIN_STEP_US 4
+/* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
+#define STRIKES 3
+
+/* So many traps on one CPU within so long, and the sentry moves; not more often than every MOVE_US. */
+#define STREAK 6
+#define STREAK_US 400
+#define MOVE_US 500
+
+static void measure_tsc(void)
+{
+	struct timespec a, b;
+	uint64_t t0 = __rdtsc(), t1;
+	int64_t ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		ns = (b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec;
+	} while (ns < 200000);
+	t1 = __rdtsc();
+	cycles_per_us = (t1 - t0) * 1000 / ns;
+}
+
+static void set_spin(uint64_t budget)
+{
+	spin_max = budget;
+	spin_now = budget;
+	control->spin = budget;
+}
+
+/* More threads than CPUs want to run, says the host. */
+static int crowded(void)
+{
+	char text[128], *at;
+	ssize_t n = pread(loadavg_fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return 1;
+	text[n] = 0;
+	/* "0.20 0.18 0.12 RUNNING/TOTAL LAST" */
+	at = strchr(text, '/');
+	while (at > text && at[-1] != ' ')
+		at--;
+	return at == NULL || atoi(at) > cpus;
+}
+
+/*
+ * On a busy machine nobody spins: it keeps others from running, and uses up the share that would let a thread that was
+ * woken run at once.
+ */
+void check_load(void)
+{
+	static uint64_t last_check;
+	static unsigned strikes;
+	uint64_t now = __rdtsc();
+
+	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
+		return;
+	last_check = now;
+	strikes = crowded() ? strikes + 1 : 0;
+	if (strikes >= STRIKES && spin_max == spin_limit)
+		set_spin(BUSY_SPIN_US * cycles_per_us);
+	else if (strikes == 0 && spin_max != spin_limit)
+		set_spin(spin_limit);
+}
+
+/* `spin_us` 0: never spin (one CPU). Preconditions: `control` is there. */
+void spin_init(int spin_us)
+{
+	measure_tsc();
+	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	spin_limit = spin_us * cycles_per_us;
+	set_spin(spin_limit);
+}
+
+uint64_t spin_budget(void)
+{
+	return spin_now;
+}
+
+void spin_learn(int met)
+{
+	spin_now = met ? spin_now * 2 + SPIN_STEP_US * cycles_per_us : spin_now / 2;
+	if (spin_now > spin_max)
+		spin_now = spin_max;
+}
+
+/* Moves this thread to another CPU; it may come back later. */
+static void leave_cpu(uint32_t cpu)
+{
+	cpu_set_t all, others;
+
+	if (sched_getaffinity(0, sizeof(all), &all) < 0)
+		return;
+	others = all;
+	CPU_CLR(cpu, &others);
+	if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) < 0)
+		return;
+	sched_setaffinity(0, sizeof(all), &all);
+	control->cpu = current_cpu();
+}
+
+/*
+ * Whether a thread that runs guest code was last seen on our CPU: to spin would keep it from running. The host leaves two
+ * that wake each other on one CPU even where another one idles; when that goes on, we move.
+ */
+int shares_cpu(const int *running, int running_count)
+{
+	static unsigned streak;
+	static uint64_t last_move, streak_began;
+	uint32_t cpu = current_cpu();
+	uint64_t now;
+
+	control->cpu = cpu;
+	for (int n = 0; n < running_count && n < 8; n++) {
+		if (threads[running[n]].cpu != cpu)
+			continue;
+		now = __rdtsc();
+		if (streak++ == 0 || now - streak_began > STREAK_US * cycles_per_us) {
+			streak = 1;
+			streak_began = now;
+		}
+		if (streak == STREAK && running_count < cpus && now - last_move > MOVE_US * cycles_per_us && !crowded()) {
+			last_move = now;
+			leave_cpu(cpu);
+			streak = 0;
+			return 0;
+		}
+		return 1;
+	}
+	streak = 0;
+	return 0;
+}
