@@ -19,6 +19,7 @@ import { ContainerDirectory, type ContainerState, type Lock, writePidFile } from
 import { OCI_VERSION, runHooks } from './hooks.ts'
 import { isAlive, processRef, until } from './liveness.ts'
 import { ensureMountPoints } from './mount-points.ts'
+import { isOwnNetwork } from './network-namespace.ts'
 import { type Sandbox, spawnSandbox } from './spawn.ts'
 import { ociState } from './status.ts'
 
@@ -95,9 +96,10 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     ensureMountPoints(spec.rootfs, boot.mounts)
 
     const network = linux?.namespaces.find((n) => n.type === 'network')
-    if (vm && !network && boot.network === 'host') {
+    const hosts = network === undefined || (network.path !== undefined && isOwnNetwork(network.path))
+    if (vm && hosts && boot.network === 'host') {
       // The host's own interfaces cannot be taken from it.
-      log.warn('linux.namespaces: no network namespace: a virtual machine has loopback only, then')
+      log.warn("linux.namespaces: the host's network: a virtual machine has loopback only, then")
       boot.network = 'none'
     }
     const terminal = boot.process.terminal
