@@ -140,7 +140,10 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const dist = distDir()
   const launch = join(dist, 'launch')
   const devNull = openSync('/dev/null', constants.O_RDWR)
+  const vm = spec.boot.platform === 'microvm'
+  // A VM asks by 9P, over a connection for each mount; this one then only tells it of the gofer's end.
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
+  const ninep = vm ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
   const readyFds = new Int32Array(2)
   check(pipe2(readyFds, O_CLOEXEC), 'pipe2')
@@ -168,7 +171,10 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   )
   const goferLog = openGoferLog(spec, devNull)
   const goferFds = new ChildFds([devNull, devNull, goferLog])
-  const goferArgs = ['--config-fd', goferFds.add(goferConfig), '--socket-fd', goferFds.add(goferForGofer)]
+  const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
+  const lifeline = goferFds.add(goferForGofer)
+  const sessions = ninep.map(([, there]) => goferFds.add(there))
+  goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
   if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
   const gofer = spawnChild(
     [
@@ -195,6 +201,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
       guestCgroups: guestCgroups.map((fd) => fds.add(fd)),
       gofer: fds.add(goferForSentry),
+      ninep: ninep.map(([here]) => fds.add(here)),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
       phases: fds.add(phases),
@@ -216,8 +223,9 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ...cgroups,
       ...fds.keep,
       ...training,
-      ...['--chdir', '/', '--nofile', '1048576', '--argv0', 'tssandbox-sentry'],
-      ...['--', process.execPath, ...SENTRY_NODE, join(dist, 'sentry.cjs'), '--boot-fd', String(bootNumber)],
+      ...['--chdir', '/', '--nofile', '1048576', '--argv0', vm ? 'tssandbox-microvm' : 'tssandbox-sentry'],
+      ...['--', process.execPath, ...(vm ? GOFER_NODE : SENTRY_NODE)],
+      ...[join(dist, vm ? 'microvm.cjs' : 'sentry.cjs'), '--boot-fd', String(bootNumber)],
     ],
     fds.stdio,
   )
@@ -225,6 +233,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   phase('sentry spawned')
 
   for (const fd of [
+    ...ninep.flat(),
     devNull,
     goferForSentry,
     goferForGofer,
