@@ -175,10 +175,12 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     const single = join(base, 'single')
     writeFileSync(single, 'one')
     writeFileSync(join(base, 'sibling'), 'secret')
-    const r = inBundle(
+    // On a copy: mount points are made in the root.
+    const bundle = sh(
       'cat /v/a; echo B > /v/b; mkdir /v/d; cat /etc/one; echo two > /etc/one; echo x > /r/c; echo x > /here; ' +
         'cat /etc/hidden; touch /proc/sys/kernel/hostname; ls /proc/acpi',
       (c) => {
+        c.root.readonly = true
         c.mounts.push(
           { destination: '/v', type: 'bind', source: folder, options: ['rbind', 'rw'] },
           { destination: '/r', type: 'bind', source: folder, options: ['rbind', 'ro'] },
@@ -187,7 +189,9 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
         c.linux.maskedPaths = ['/proc/acpi']
         c.linux.readonlyPaths = ['/proc/sys']
       },
+      true,
     )
+    const r = w.run(['run', '--bundle', bundle, newId()])
     expect(r.out).toBe('Aone')
     expect(r.err.match(/Read-only file system/g)?.length).toBe(3)
     expect(readFileSync(join(folder, 'b'), 'utf8')).toBe('B\n')
