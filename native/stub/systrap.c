@@ -174,7 +174,7 @@ static long copy_out(struct stub_slot *slot)
 	return ret;
 }
 
-/* Guest registers between the kernel's frame and the slot. */
+/* What no signal frame holds, and what is the same in every guest. */
 static void save_bases(struct stub_slot *slot)
 {
 	uint64_t *r = slot->regs;
@@ -190,6 +190,7 @@ static void save_bases(struct stub_slot *slot)
 	r[DS] = r[ES] = r[FS] = r[GS] = 0;
 }
 
+/* Guest registers between the kernel's frame and the slot. */
 static void save_regs(struct stub_slot *slot, const struct sigcontext *sc)
 {
 	uint64_t *r = slot->regs;
