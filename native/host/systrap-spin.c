@@ -54,9 +54,13 @@ static void set_spin(uint64_t budget)
 	control->spin = budget;
 }
 
-/* More threads than CPUs want to run, says the host. */
-static int crowded(void)
+/*
+ * More threads than CPUs want to run, says the host. Two guests that hand work to each other through us are no crowd, though
+ * there may be three of us for a moment: where one waits for the other, they take turns on one CPU while we keep ours.
+ */
+static int crowded(int running_count)
 {
+	int ours = 1 + (running_count < cpus ? running_count : cpus);
 	char text[128], *at;
 	ssize_t n = pread(loadavg_fd, text, sizeof(text) - 1, 0);
 
@@ -67,14 +71,14 @@ static int crowded(void)
 	at = strchr(text, '/');
 	while (at > text && at[-1] != ' ')
 		at--;
-	return at == NULL || atoi(at) > cpus;
+	return at == NULL || atoi(at) > (ours > cpus ? ours : cpus);
 }
 
 /*
  * On a busy machine nobody spins: it keeps others from running, and uses up the share that would let a thread that was
  * woken run at once.
  */
-void check_load(void)
+void check_load(int running_count)
 {
 	static uint64_t last_check;
 	static unsigned strikes;
@@ -83,7 +87,7 @@ void check_load(void)
 	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
 		return;
 	last_check = now;
-	strikes = crowded() ? strikes + 1 : 0;
+	strikes = crowded(running_count) ? strikes + 1 : 0;
 	if (strikes >= STRIKES && spin_max == spin_limit)
 		set_spin(BUSY_SPIN_US * cycles_per_us);
 	else if (strikes == 0 && spin_max != spin_limit)
@@ -147,9 +151,11 @@ int shares_cpu(const int *running, int running_count)
 			streak = 1;
 			streak_began = now;
 		}
-		if (streak == STREAK && running_count < cpus && now - last_move > MOVE_US * cycles_per_us && !crowded()) {
+		if (streak >= STREAK && running_count < cpus && now - last_move > MOVE_US * cycles_per_us && !crowded(running_count)) {
 			last_move = now;
 			leave_cpu(cpu);
+			/* Who sleeps there at once is woken, and drawn back, by the next trap. */
+			spin_now = spin_max;
 			streak = 0;
 			return 0;
 		}

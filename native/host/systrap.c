@@ -463,7 +463,7 @@ int st_wait(int resume_row, double timeout)
 		*nevents = n > 0 ? sort_events(evs, n) : 0;
 		return i >= 0 ? i : scan();
 	}
-	check_load();
+	check_load(running_count);
 	shared = shares_cpu(running, running_count);
 	budget = shared || running_count == 0 ? 0 : spin_budget();
 	if (budget > 0) {

@@ -72,7 +72,7 @@ void drain_wake_fd(void);
 void spin_init(int spin_us);
 uint64_t spin_budget(void);
 void spin_learn(int met);
-void check_load(void);
+void check_load(int running_count);
 /* Whether one of these rows runs on our CPU, so that spinning would only keep it from running. May move us away. */
 int shares_cpu(const int *rows, int count);
 
