@@ -401,7 +401,7 @@ static int clone_row(int i, int c, int arena_fd, int (*how)(int, int, int))
 	if (held == 0) {
 		sched_setaffinity(threads[i].tid, sizeof(saved), &saved);
 		if (ret == 0)
-			sched_setaffinity(threads[c].tid, sizeof(saved), &saved);
+			free_cpus(threads[c].tid);
 	}
 	return ret;
 }

@@ -1,5 +1,5 @@
 /*
- * How long systrap spins, and on which CPU: the policy under st_wait (native/host/systrap.c).
+ * How long systrap spins: the policy under st_wait (native/host/systrap.c); systrap-cpus.c says where.
  *
  * To wake a thread on another CPU costs 20 µs and more, to meet it spinning 50 ns. But who spins keeps others from
  * running: nobody does on a busy machine, nor for a thread that shares its CPU. In C for the reason that systrap.c has.
@@ -27,11 +27,6 @@ int cpus;
 /* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
 #define STRIKES 3
 
-/* So many traps on one CPU within so long, and the sentry moves; not more often than every MOVE_US. */
-#define STREAK 6
-#define STREAK_US 400
-#define MOVE_US 500
-
 static void measure_tsc(void)
 {
 	struct timespec a, b;
@@ -56,11 +51,12 @@ static void set_spin(uint64_t budget)
 
 /*
  * More threads than CPUs want to run, says the host. Two guests that hand work to each other through us are no crowd, though
- * there may be three of us for a moment: where one waits for the other, they take turns on one CPU while we keep ours.
+ * there may be three of us for a moment: where one waits for the other, they take turns on one CPU while we keep ours. Nor is
+ * the thread that compiles our JavaScript.
  */
-static int crowded(int running_count)
+int crowded(int active)
 {
-	int ours = 1 + (running_count < cpus ? running_count : cpus);
+	int ours = 2 + (active < cpus ? active : cpus);
 	char text[128], *at;
 	ssize_t n = pread(loadavg_fd, text, sizeof(text) - 1, 0);
 
@@ -78,7 +74,7 @@ static int crowded(int running_count)
  * On a busy machine nobody spins: it keeps others from running, and uses up the share that would let a thread that was
  * woken run at once.
  */
-void check_load(int running_count)
+void check_load(int active)
 {
 	static uint64_t last_check;
 	static unsigned strikes;
@@ -87,10 +83,11 @@ void check_load(int running_count)
 	if (now - last_check < LOAD_CHECK_US * cycles_per_us || spin_limit == 0)
 		return;
 	last_check = now;
-	strikes = crowded(running_count) ? strikes + 1 : 0;
-	if (strikes >= STRIKES && spin_max == spin_limit)
+	strikes = crowded(active) ? strikes + 1 : 0;
+	if (strikes >= STRIKES && spin_max == spin_limit) {
 		set_spin(BUSY_SPIN_US * cycles_per_us);
-	else if (strikes == 0 && spin_max != spin_limit)
+		share_cpus();
+	} else if (strikes == 0 && spin_max != spin_limit)
 		set_spin(spin_limit);
 }
 
@@ -109,58 +106,20 @@ uint64_t spin_budget(void)
 	return spin_now;
 }
 
+/* Nobody else wants the CPUs, as far as we know. */
+int is_quiet(void)
+{
+	return spin_limit != 0 && spin_max == spin_limit;
+}
+
+void spin_again(void)
+{
+	spin_now = spin_max;
+}
+
 void spin_learn(int met)
 {
 	spin_now = met ? spin_now * 2 + SPIN_STEP_US * cycles_per_us : spin_now / 2;
 	if (spin_now > spin_max)
 		spin_now = spin_max;
-}
-
-/* Moves this thread to another CPU; it may come back later. */
-static void leave_cpu(uint32_t cpu)
-{
-	cpu_set_t all, others;
-
-	if (sched_getaffinity(0, sizeof(all), &all) < 0)
-		return;
-	others = all;
-	CPU_CLR(cpu, &others);
-	if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) < 0)
-		return;
-	sched_setaffinity(0, sizeof(all), &all);
-	control->cpu = current_cpu();
-}
-
-/*
- * Whether a thread that runs guest code was last seen on our CPU: to spin would keep it from running. The host leaves two
- * that wake each other on one CPU even where another one idles; when that goes on, we move.
- */
-int shares_cpu(const int *running, int running_count)
-{
-	static unsigned streak;
-	static uint64_t last_move, streak_began;
-	uint32_t cpu = current_cpu();
-	uint64_t now;
-
-	control->cpu = cpu;
-	for (int n = 0; n < running_count && n < 8; n++) {
-		if (threads[running[n]].cpu != cpu)
-			continue;
-		now = __rdtsc();
-		if (streak++ == 0 || now - streak_began > STREAK_US * cycles_per_us) {
-			streak = 1;
-			streak_began = now;
-		}
-		if (streak >= STREAK && running_count < cpus && now - last_move > MOVE_US * cycles_per_us && !crowded(running_count)) {
-			last_move = now;
-			leave_cpu(cpu);
-			/* Who sleeps there at once is woken, and drawn back, by the next trap. */
-			spin_now = spin_max;
-			streak = 0;
-			return 0;
-		}
-		return 1;
-	}
-	streak = 0;
-	return 0;
 }

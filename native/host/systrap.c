@@ -89,6 +89,7 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 	if (fcntl(control_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
 		return -errno;
 	spin_init(spin_us);
+	cpus_init();
 	/* A pipe, not an eventfd: the kernel wakes a pipe's reader on the writer's CPU, which is about to go to sleep. */
 	if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, wake_pipe[0], &ev) < 0)
 		return -errno;
@@ -148,6 +149,7 @@ int st_map_slot(int i, int arena_fd, int local)
 void st_unmap_slot(int i)
 {
 	mmap(slot_of(i), SLOT_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	forget_cpu(i);
 	threads[i].pid = 0;
 	threads[i].tid = 0;
 }
@@ -186,6 +188,7 @@ static void start_running(int i)
 {
 	running[running_count++] = i;
 	threads[i].running = running_count;
+	threads[i].resumed_at = __rdtsc();
 }
 
 static void stop_running(int i)
@@ -284,7 +287,7 @@ void st_park(int i)
 /* The same for a blocked call: where CPUs are left over, spinning answers it sooner. */
 void st_block(int i)
 {
-	if (running_count >= cpus - 1)
+	if (look_around(running, running_count) >= cpus - 1)
 		st_park(i);
 }
 
@@ -354,6 +357,7 @@ static int take(int i)
 	t->trap = slot->trap;
 	t->framed = slot->entry == 0;
 	t->cpu = slot->cpu;
+	note_trap(i, slot->trapped_at, slot->computed);
 	t->hot = 0;
 	if (t->trap == TRAP_SYSCALL) {
 		if (t->framed)
@@ -447,7 +451,7 @@ int st_wait(int resume_row, double timeout)
 	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
 	static unsigned turns;
 	uint64_t start, slept, budget;
-	int i, n, shared;
+	int i, n, active, shared;
 
 	*nevents = 0;
 	if (resume_row >= 0)
@@ -463,9 +467,10 @@ int st_wait(int resume_row, double timeout)
 		*nevents = n > 0 ? sort_events(evs, n) : 0;
 		return i >= 0 ? i : scan();
 	}
-	check_load(running_count);
-	shared = shares_cpu(running, running_count);
-	budget = shared || running_count == 0 ? 0 : spin_budget();
+	active = look_around(running, running_count);
+	check_load(active);
+	shared = shares_cpu(active);
+	budget = shared || active == 0 ? 0 : spin_budget();
 	if (budget > 0) {
 
 		if (timeout_ns > 0 && (uint64_t)timeout_ns * cycles_per_us / 1000 < budget)
@@ -478,6 +483,7 @@ int st_wait(int resume_row, double timeout)
 			_mm_pause();
 		} while (__rdtsc() - start < budget);
 	}
+	offer_cpu();
 	__atomic_store_n(&control->sleeping, 1, __ATOMIC_SEQ_CST);
 	i = scan();
 	if (i >= 0) {

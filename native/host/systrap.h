@@ -2,7 +2,8 @@
  * What the parts of the systrap driver share: the table of guest threads, and how one is commanded.
  *
  * systrap.c: set-up, commands, the wait. systrap-orders.c: operations, clones and file mappings in a stopped thread.
- * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. One thread only: the sentry's.
+ * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin.
+ * systrap-cpus.c: who runs on which CPU. One thread only: the sentry's.
  */
 #ifndef TSSANDBOX_HOST_SYSTRAP_H
 #define TSSANDBOX_HOST_SYSTRAP_H
@@ -37,7 +38,9 @@ struct thread {
 	uint32_t framed;	/* 272: it waits in the signal handler; 0: behind a patched site, without a signal frame */
 	uint32_t hot;		/* 276: the call's site has trapped by signal often enough to be patched */
 	uint32_t cpu;		/* 280: where it trapped last, as the guest says */
-	uint32_t unused;
+	uint16_t brief;		/* 284: so many calls in a row came right after the answer to the last */
+	uint16_t apart;		/* 286: kept off the sentry's CPU: place in systrap-cpus.c's list + 1 */
+	uint64_t resumed_at;	/* 288: time-stamp counter when it was last sent on */
 };
 
 extern struct thread *threads;
@@ -72,9 +75,26 @@ void drain_wake_fd(void);
 void spin_init(int spin_us);
 uint64_t spin_budget(void);
 void spin_learn(int met);
-void check_load(int running_count);
-/* Whether one of these rows runs on our CPU, so that spinning would only keep it from running. May move us away. */
-int shares_cpu(const int *rows, int count);
+void spin_again(void);
+void check_load(int active);
+int is_quiet(void);
+int crowded(int active);
+
+/* systrap-cpus.c */
+void cpus_init(void);
+/* Rows that were sent on so lately that they are likely to run: who computes or sleeps natively for long is none of these. */
+int look_around(const int *running, int count);
+/* Whether one of them has our CPU, so that spinning would only keep it from running. May move us away. */
+int shares_cpu(int active);
+/* The sentry goes to sleep. */
+void offer_cpu(void);
+/* A row trapped, `computed` cycles after it went on: may give it and us CPUs apart. */
+void note_trap(int i, uint64_t at, uint32_t computed);
+/* Guests may run everywhere again; for one row: it ends. */
+void share_cpus(void);
+void forget_cpu(int i);
+/* A clone runs where the sandbox may, wherever its parent is held. */
+void free_cpus(int tid);
 
 struct order;
 /* Answers one notification of the filter: only what `order` (NULL: nothing) expects is let through. */

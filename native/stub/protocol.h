@@ -139,9 +139,10 @@ struct stub_slot {
 	uint64_t args[4];	/* 112 */
 	uint32_t answered;	/* 144: `answers` may be used */
 	uint32_t answers[6];	/* 148 */
+	uint32_t resumed_at;	/* 172: time-stamp counter, its low half, when guest code went on */
 	uint64_t trapped_at;	/* 176: time-stamp counter when the trap was published: would spinning have met it? */
 	uint32_t cpu;		/* 184: where the trap was published; two that share a CPU must not spin for each other */
-	uint32_t unused0;	/* 188 */
+	uint32_t computed;	/* 188: cycles that guest code ran since: a thread that does little but call? */
 	uint64_t regs[REGS];	/* 192 */
 	struct stub_copy out[MAX_WINDOW_OUT]; /* 408 */
 	uint8_t pad[0x1000 - 408 - 16 * MAX_WINDOW_OUT];

@@ -68,6 +68,7 @@ static uint32_t publish(struct stub_slot *slot)
 	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
 
 	slot->trapped_at = cycles();
+	slot->computed = (uint32_t)slot->trapped_at - slot->resumed_at;
 	slot->cpu = current_cpu();
 	__atomic_exchange_n(&slot->state, STATE_TRAP, __ATOMIC_SEQ_CST);
 	if (control->sleeping) {
@@ -277,6 +278,7 @@ static void slot_loop(struct stub_slot *slot)
 			load_regs(slot, &uc->uc_mcontext);
 			if (slot->out_count != 0 && copy_out(slot) < 0)
 				uc->uc_mcontext.rax = -EFAULT;
+			slot->resumed_at = (uint32_t)cycles();
 			slot_return((uint64_t)uc);
 		}
 		obey(slot);
@@ -320,6 +322,7 @@ void __attribute__((used)) slot_site(struct stub_slot *slot)
 			r[RAX] = slot->result;
 			if (slot->out_count != 0 && copy_out(slot) < 0)
 				r[RAX] = -EFAULT;
+			slot->resumed_at = (uint32_t)cycles();
 			return;
 		}
 		if (slot->command == COMMAND_FRAME)

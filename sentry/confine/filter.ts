@@ -121,6 +121,7 @@ const SOCKET_CALLS = [
 const STUB_CALLS = [
   61, // wait4
   62, // kill
+  144, // sched_setscheduler
   203, // sched_setaffinity
   234, // tgkill
   247, // waitid

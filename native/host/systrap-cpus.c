@@ -1,0 +1,203 @@
+/*
+ * On which CPUs the sentry and its guests run (native/host/systrap.c).
+ *
+ * A call costs least where the sentry spins on a CPU of its own, and two guests that hand work to each other cost least on
+ * one CPU together: the kernel then switches between them without an interrupt to another CPU (20 µs and more on a virtual
+ * machine). The host's scheduler knows neither, and puts three threads that seem busy wherever there is room. In C for the
+ * reason that systrap.c has. What a guest writes into its slot can spoil the placement of its own sandbox, no more.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <string.h>
+#include <x86intrin.h>
+
+#include "systrap.h"
+
+/* So many traps on one CPU within so long, and the sentry moves; not more often than every MOVE_US. */
+#define STREAK 6
+#define STREAK_US 400
+#define MOVE_US 500
+/* Who computes no longer than this between calls, so many times, lives from calls. */
+#define BRIEF_US 10
+#define BRIEF_CALLS 16
+/* Two such threads that trap within this time work together. */
+#define PARTNER_US 300
+#define MAX_APART 32
+/* Sent on longer ago, and a row computes, or sleeps in a native futex. */
+#define ACTIVE_US 1000
+
+/* Where the sandbox may run, and what the sentry is held to (apart_count > 0). */
+static cpu_set_t allowed;
+static int apart[MAX_APART], apart_count;
+
+void cpus_init(void)
+{
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
+		memset(&allowed, 0xff, sizeof(allowed));
+}
+
+/* All CPUs but one; 0: there is no other. */
+static int others_than(uint32_t cpu, cpu_set_t *others)
+{
+	*others = allowed;
+	if (cpu < CPU_SETSIZE)
+		CPU_CLR(cpu, others);
+	return CPU_COUNT(others);
+}
+
+void free_cpus(int tid)
+{
+	sched_setaffinity(tid, sizeof(allowed), &allowed);
+}
+
+/* Without wake-up preemption: who wakes another on the same CPU is let finish, and no interrupt is sent. */
+static void set_batch(int tid, int policy)
+{
+	struct sched_param param = { 0 };
+
+	sched_setscheduler(tid, policy, &param);
+}
+
+/* Moves this thread to another CPU; it may come back later. */
+static void leave_cpu(uint32_t cpu)
+{
+	cpu_set_t others;
+
+	if (others_than(cpu, &others) == 0 || sched_setaffinity(0, sizeof(others), &others) < 0)
+		return;
+	if (apart_count == 0)
+		free_cpus(0);
+	control->cpu = current_cpu();
+	/* Who sleeps there at once is woken, and drawn back, by the next trap. */
+	spin_again();
+}
+
+/* CPUs that active rows have, by bit, and whether ours is one of them. */
+static uint64_t taken;
+static int shares;
+
+int look_around(const int *running, int count)
+{
+	uint32_t cpu = current_cpu();
+	uint64_t now = __rdtsc();
+	int active = 0;
+
+	control->cpu = cpu;
+	taken = 1UL << cpu % 64;
+	shares = 0;
+	for (int n = 0; n < count && n < 64; n++) {
+		const struct thread *t = &threads[running[n]];
+
+		if (now - t->resumed_at > ACTIVE_US * cycles_per_us)
+			continue;
+		active++;
+		shares |= t->cpu == cpu;
+		taken |= 1UL << t->cpu % 64;
+	}
+	return active;
+}
+
+/* The host leaves two that wake each other on one CPU even where another one idles; when that goes on, we move. */
+int shares_cpu(int active)
+{
+	static unsigned streak;
+	static uint64_t last_move, streak_began;
+	uint64_t now;
+
+	if (!shares) {
+		streak = 0;
+		return 0;
+	}
+	now = __rdtsc();
+	if (streak++ == 0 || now - streak_began > STREAK_US * cycles_per_us) {
+		streak = 1;
+		streak_began = now;
+	}
+	if (streak >= STREAK && __builtin_popcountl(taken) < cpus && now - last_move > MOVE_US * cycles_per_us &&
+	    !crowded(active)) {
+		last_move = now;
+		leave_cpu(current_cpu());
+		streak = 0;
+		return 0;
+	}
+	return 1;
+}
+
+static void keep_apart(int i)
+{
+	uint32_t cpu = current_cpu();
+	cpu_set_t others, here;
+
+	if (apart_count == MAX_APART || others_than(cpu, &others) == 0)
+		return;
+	if (apart_count == 0) {
+		CPU_ZERO(&here);
+		CPU_SET(cpu, &here);
+		if (sched_setaffinity(0, sizeof(here), &here) < 0)
+			return;
+	}
+	if (sched_setaffinity(threads[i].tid, sizeof(others), &others) < 0)
+		return;
+	set_batch(threads[i].tid, SCHED_BATCH);
+	apart[apart_count++] = i;
+	threads[i].apart = apart_count;
+	spin_again();
+}
+
+void forget_cpu(int i)
+{
+	int at = threads[i].apart - 1;
+
+	if (at < 0)
+		return;
+	apart[at] = apart[--apart_count];
+	threads[apart[at]].apart = at + 1;
+	threads[i].apart = 0;
+	if (apart_count == 0)
+		free_cpus(0);
+}
+
+void share_cpus(void)
+{
+	while (apart_count > 0) {
+		int i = apart[apart_count - 1];
+
+		free_cpus(threads[i].tid);
+		set_batch(threads[i].tid, SCHED_OTHER);
+		threads[i].brief = 0;
+		forget_cpu(i);
+	}
+}
+
+/* Several that we keep off our CPU are at work, and now we have none for it. */
+void offer_cpu(void)
+{
+	int busy = 0;
+
+	for (int n = 0; n < apart_count; n++)
+		busy += threads[apart[n]].running != 0;
+	if (busy > 1)
+		share_cpus();
+}
+
+void note_trap(int i, uint64_t at, uint32_t computed)
+{
+	static int last_row;
+	static uint64_t last_at;
+	struct thread *t = &threads[i];
+	int partner;
+
+	if (computed > BRIEF_US * cycles_per_us) {
+		t->brief = 0;
+		return;
+	}
+	if (t->brief < BRIEF_CALLS) {
+		t->brief++;
+		return;
+	}
+	partner = last_row != i && at - last_at < PARTNER_US * cycles_per_us;
+	last_row = i;
+	last_at = at;
+	if (partner && !t->apart && is_quiet())
+		keep_apart(i);
+}
