@@ -27,6 +27,14 @@ export const stMapSlot = libhost.func('st_map_slot', 'int', ['int', 'int', 'int'
   arenaFd: number,
   local: number,
 ) => number
+/** Keeps the arena of a killed process for the next fork: 0, or −EAGAIN. */
+export const stKeepArena = libhost.func('st_keep_arena', 'int', ['int', 'int']) as (
+  row: number,
+  arena: number,
+) => number
+/** A row with a mapped slot like that of another row, or −1; then its arena. */
+export const stTakeArena = libhost.func('st_take_arena', 'int', ['int']) as (like: number) => number
+export const stTakenArena = libhost.func('st_taken_arena', 'int', []) as () => number
 export const stUnmapSlot = libhost.func('st_unmap_slot', 'void', ['int']) as (row: number) => void
 export const stSetIds = libhost.func('st_set_ids', 'void', ['int', 'int', 'int']) as (
   row: number,

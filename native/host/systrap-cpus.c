@@ -17,6 +17,8 @@
 #define STREAK 6
 #define STREAK_US 400
 #define MOVE_US 500
+/* A thread that makes others may do it again. */
+#define STAY_US 2000
 /* Who computes no longer than this between calls, so many times, lives from calls. */
 #define BRIEF_US 10
 #define BRIEF_CALLS 16
@@ -72,6 +74,15 @@ static void leave_cpu(uint32_t cpu)
 	spin_again();
 }
 
+/* Last time that we moved, or would have had to stay. */
+static uint64_t last_move;
+
+uint32_t stay_on_cpu(void)
+{
+	last_move = __rdtsc() + STAY_US * cycles_per_us;
+	return current_cpu();
+}
+
 /* CPUs that active rows have, by bit, and whether ours is one of them. */
 static uint64_t taken;
 static int shares;
@@ -101,7 +112,7 @@ int look_around(const int *running, int count)
 int shares_cpu(int active)
 {
 	static unsigned streak;
-	static uint64_t last_move, streak_began;
+	static uint64_t streak_began;
 	uint64_t now;
 
 	if (!shares) {
@@ -113,7 +124,7 @@ int shares_cpu(int active)
 		streak = 1;
 		streak_began = now;
 	}
-	if (streak >= STREAK && __builtin_popcountl(taken) < cpus && now - last_move > MOVE_US * cycles_per_us &&
+	if (streak >= STREAK && __builtin_popcountl(taken) < cpus && (int64_t)(now - last_move) > (int64_t)(MOVE_US * cycles_per_us) &&
 	    !crowded(active)) {
 		last_move = now;
 		leave_cpu(current_cpu());

@@ -290,17 +290,19 @@ static int copy_frame(int parent, int child, int64_t delta)
 }
 
 /*
- * Keeps row i on its CPU while it clones, so that the child begins there as soon as its parent sleeps: the host would put
+ * Keeps row i on one CPU while it clones, so that the child begins there as soon as its parent sleeps: the host would put
  * it on another one, where it is woken slowly or waits for other work's time to be over. 0 when `saved` was filled.
  */
-static int hold_cpu(int i, cpu_set_t *saved)
+static int hold_cpu(int i, uint32_t cpu, cpu_set_t *saved)
 {
 	cpu_set_t here;
 
-	if (threads[i].cpu >= CPU_SETSIZE || sched_getaffinity(threads[i].tid, sizeof(*saved), saved) < 0)
+	if (sched_getaffinity(threads[i].tid, sizeof(*saved), saved) < 0)
 		return -1;
 	CPU_ZERO(&here);
-	CPU_SET(threads[i].cpu, &here);
+	if (cpu >= CPU_SETSIZE)
+		return -1;
+	CPU_SET(cpu, &here);
 	return sched_setaffinity(threads[i].tid, sizeof(here), &here);
 }
 
@@ -393,10 +395,10 @@ static int thread_row(int i, int c, int arena_fd)
 }
 
 /* Runs one of the two above; parent and child may go everywhere afterwards. */
-static int clone_row(int i, int c, int arena_fd, int (*how)(int, int, int))
+static int clone_row(int i, int c, int arena_fd, uint32_t cpu, int (*how)(int, int, int))
 {
 	cpu_set_t saved;
-	int held = hold_cpu(i, &saved), ret = how(i, c, arena_fd);
+	int held = hold_cpu(i, cpu, &saved), ret = how(i, c, arena_fd);
 
 	if (held == 0) {
 		sched_setaffinity(threads[i].tid, sizeof(saved), &saved);
@@ -408,10 +410,11 @@ static int clone_row(int i, int c, int arena_fd, int (*how)(int, int, int))
 
 int st_fork(int i, int c, int arena_fd)
 {
-	return clone_row(i, c, arena_fd, fork_row);
+	return clone_row(i, c, arena_fd, threads[i].cpu, fork_row);
 }
 
+/* On our CPU: the answers to the filter's questions, and the new thread's first trap, are near. */
 int st_thread(int i, int c, int arena_fd)
 {
-	return clone_row(i, c, arena_fd, thread_row);
+	return clone_row(i, c, arena_fd, stay_on_cpu(), thread_row);
 }

@@ -86,6 +86,8 @@ void cpus_init(void);
 int look_around(const int *running, int count);
 /* Whether one of them has our CPU, so that spinning would only keep it from running. May move us away. */
 int shares_cpu(int active);
+/* Our CPU, which we do not leave for a while. */
+uint32_t stay_on_cpu(void);
 /* The sentry goes to sleep. */
 void offer_cpu(void);
 /* A row trapped, `computed` cycles after it went on: may give it and us CPUs apart. */

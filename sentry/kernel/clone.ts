@@ -97,7 +97,7 @@ export function clone(t: Task, args: CloneArgs): Task | number {
   if (args.stack !== 0) setReg(thread.regs, RSP, args.stack)
   if ((flags & CLONE_SETTLS) !== 0) setReg(thread.regs, FS_BASE, args.tls)
   if ((flags & CLONE_PARENT_SETTID) !== 0) t.writeU32(args.parentTid, tid)
-  if ((flags & CLONE_CHILD_SETTID) !== 0) child.writeU32(args.childTid, tid)
+  if ((flags & CLONE_CHILD_SETTID) !== 0) child.writeWithResume(args.childTid, tid)
   if ((flags & CLONE_CHILD_CLEARTID) !== 0) child.clearChildTid = args.childTid
   return child
 }

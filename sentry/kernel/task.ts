@@ -202,6 +202,12 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
     if (this.copyIn(addr, WORD, 0, 8) !== 8) return -EFAULT
     return WORD_VIEW.getUint32(0, true) + WORD_VIEW.getUint32(4, true) * TWO32
   }
+  /** A u32 that nobody looks at before this task, which is new, goes on; what cannot be written is left. */
+  writeWithResume(addr: number, value: number): void {
+    if (!this.mm.canWrite(addr, 4)) return
+    WORD_VIEW.setUint32(0, value, true)
+    if (!this.thread.windowWrite(addr, WORD, 0, 4)) this.writeU32(addr, value)
+  }
   writeU32(addr: number, value: number): number {
     WORD_VIEW.setUint32(0, value >>> 0, true)
     return this.copyOut(addr, WORD, 0, 4) === 4 ? 0 : -EFAULT

@@ -21,6 +21,7 @@ import {
   stGetFpu,
   stInit,
   stInterrupt,
+  stKeepArena,
   stMapSlot,
   stNewArena,
   stResume,
@@ -30,6 +31,8 @@ import {
   stSetListener,
   stSlot,
   stTable,
+  stTakeArena,
+  stTakenArena,
   stThread,
   stThreadGone,
   stUnmapSlot,
@@ -243,6 +246,8 @@ class SystrapSpace implements AddressSpace {
   readonly leaving: { local: number; tid: number }[] = []
   private nextLocal: number
   private dead = false
+  /** A child had our arena for a moment; a hostile one may have kept it. */
+  forked = false
   private patches: PatchTable | null = null
 
   constructor(arenaFd: number, firstLocal: number) {
@@ -315,13 +320,31 @@ class SystrapSpace implements AddressSpace {
     if (this.dead) return
     this.dead = true
     host.kill(this.hostPid, 9)
+    const kept = this.onlyFirstSlot() && this.keepArena(this.threads[0]!)
     for (const thread of this.threads) {
       thread.owner = null
+      if (kept) continue
       stAbandon(thread.row)
       platform!.retire(thread)
     }
     this.threads.length = 0
-    host.close(this.arenaFd)
+    if (!kept) host.close(this.arenaFd)
+  }
+  /** No slot but that of the process's first thread was ever mapped, nor in any other process. */
+  private onlyFirstSlot(): boolean {
+    const { firstLocal, nextLocal, threads } = this
+    return (
+      !this.forked &&
+      nextLocal === (firstLocal === 0 ? 1 : 0) &&
+      threads.length === 1 &&
+      threads[0]!.local === firstLocal
+    )
+  }
+  private keepArena(thread: SystrapThread): boolean {
+    stAbandon(thread.row)
+    if (stKeepArena(thread.row, this.arenaFd) < 0) return false
+    platform!.forget(thread)
+    return true
   }
 }
 
@@ -425,10 +448,14 @@ export class SystrapPlatform implements Platform {
     return this.nextRow < THREAD_ROWS ? this.nextRow++ : -1
   }
 
-  /** The thread's row may be used again. */
-  retire(thread: SystrapThread): void {
+  /** The thread is gone; its row stays taken. */
+  forget(thread: SystrapThread): void {
     if (this.resuming === thread.row) this.resuming = -1
     this.threads[thread.row] = null
+  }
+  /** The thread's row may be used again. */
+  retire(thread: SystrapThread): void {
+    this.forget(thread)
     stUnmapSlot(thread.row)
     this.freeRows.push(thread.row)
   }
@@ -447,10 +474,16 @@ export class SystrapPlatform implements Platform {
   }
 
   fork(parent: SystrapThread): GuestThread | number {
-    const row = this.allocateRow()
-    if (row < 0) return -EAGAIN
-    const arena = stNewArena()
-    let ret = arena < 0 ? arena : stMapSlot(row, arena, parent.local)
+    parent.space.forked = true
+    let row = stTakeArena(parent.row)
+    const fresh = row < 0
+    const arena = fresh ? stNewArena() : stTakenArena()
+    if (fresh) row = this.allocateRow()
+    if (row < 0) {
+      if (arena >= 0) host.close(arena)
+      return -EAGAIN
+    }
+    let ret = arena < 0 ? arena : fresh ? stMapSlot(row, arena, parent.local) : 0
     if (ret >= 0) ret = stFork(parent.row, row, arena)
     if (ret < 0) {
       if (arena >= 0) host.close(arena)
