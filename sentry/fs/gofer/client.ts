@@ -37,6 +37,7 @@ import {
 import { FrameSocket } from '../../../native/frame-socket.ts'
 import { EAGAIN, EINTR, EIO } from '../../abi/errno.ts'
 import type { SetAttr } from '../../vfs/inode.ts'
+import type { MessageCounts } from './message-counts.ts'
 
 /** A mount that the gofer serves. */
 export interface GoferMount {
@@ -57,6 +58,9 @@ export class GoferClient {
   onDeath: ((reason: string) => void) | null = null
   /** Polls of the socket before sleeping: waking up costs more than most answers. Set by the kernel where CPUs are spare. */
   spins = 0
+  /** Set by --debug-log. */
+  counts: MessageCounts | null = null
+  private type = 0
 
   constructor(socketFd: number) {
     this.socket = new FrameSocket(socketFd, MAX_FRAME)
@@ -87,6 +91,7 @@ export class GoferClient {
   }
 
   private begin(type: number, mount: number): FrameWriter {
+    this.type = type
     return this.w.request(this.nextId, type, mount)
   }
 
@@ -95,13 +100,15 @@ export class GoferClient {
     if (this.dead) return -EIO
     // A name or path too long for a frame cannot exist.
     if (!this.w.ok) return -EIO
-    const { socket, r } = this
+    const { socket, r, counts } = this
+    counts?.sent(this.type)
     const sent = socket.send(this.w.pos, fd)
     if (sent < 0) return this.die(`sending failed with error ${-sent}`)
     let n = -EAGAIN
     for (let i = 0; i < this.spins && n === -EAGAIN; i++) n = socket.receive(true)
     while (n === -EAGAIN || n === -EINTR) n = socket.receive(false)
     if (n <= 0) return this.die(n === 0 ? 'its connection is closed' : `receiving failed with error ${-n}`)
+    counts?.answered()
     r.start(n)
     const id = r.u32()
     const result = r.i32()
