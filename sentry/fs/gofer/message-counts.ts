@@ -1,12 +1,56 @@
 /** How many messages of each kind went to the gofer and how long the sentry waited for the answers: for --debug-log. */
-import * as protocol from '../../../gofer/protocol.ts'
+import {
+  CREATE,
+  FSYNC,
+  GETXATTR,
+  HELLO,
+  LINK,
+  LISTXATTR,
+  MKDIR,
+  MKNOD,
+  OPEN,
+  PLACE,
+  READDIR,
+  READLINK,
+  REMOVEXATTR,
+  RENAME,
+  RMDIR,
+  SETATTR,
+  SETXATTR,
+  STAT,
+  STATFS,
+  SYMLINK,
+  TMPFILE,
+  UNLINK,
+  WALK,
+} from '../../../gofer/protocol.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
 
-const NAMES: readonly (keyof typeof protocol)[] = [
-  ...(['HELLO', 'WALK', 'STAT', 'OPEN', 'CREATE', 'READDIR', 'MKDIR', 'MKNOD', 'SYMLINK', 'LINK', 'UNLINK'] as const),
-  ...(['RMDIR', 'RENAME', 'SETATTR', 'READLINK', 'STATFS', 'GETXATTR', 'SETXATTR', 'LISTXATTR'] as const),
-  ...(['REMOVEXATTR', 'FSYNC', 'TMPFILE'] as const),
-]
+const TYPES = {
+  HELLO,
+  WALK,
+  STAT,
+  OPEN,
+  CREATE,
+  READDIR,
+  MKDIR,
+  MKNOD,
+  SYMLINK,
+  LINK,
+  UNLINK,
+  RMDIR,
+  RENAME,
+  SETATTR,
+  READLINK,
+  STATFS,
+  GETXATTR,
+  SETXATTR,
+  LISTXATTR,
+  REMOVEXATTR,
+  FSYNC,
+  TMPFILE,
+  PLACE,
+}
 const MAX_TYPE = 64
 
 export class MessageCounts {
@@ -26,12 +70,12 @@ export class MessageCounts {
 
   /** One line a kind: name, number, microseconds each. */
   report(): string {
-    const rows = NAMES.map((name) => ({ name: name.toLowerCase(), type: protocol[name] as number }))
-      .filter(({ type }) => this.counts[type]! > 0)
-      .sort((a, b) => this.waited[b.type]! - this.waited[a.type]!)
-    const lines = rows.map(({ name, type }) => {
+    const rows = Object.entries(TYPES)
+      .filter(([, type]) => this.counts[type]! > 0)
+      .sort(([, a], [, b]) => this.waited[b]! - this.waited[a]!)
+    const lines = rows.map(([name, type]) => {
       const each = this.waited[type]! / this.counts[type]! / 1000
-      return `  ${name.padEnd(12)}${String(this.counts[type]).padStart(8)} × ${each.toFixed(1)} µs`
+      return `  ${name.toLowerCase().padEnd(12)}${String(this.counts[type]).padStart(8)} × ${each.toFixed(1)} µs`
     })
     return ['messages to the gofer', ...lines].join('\n')
   }
