@@ -187,6 +187,7 @@ export function goferFilter(pid: number, socketFd: number): Uint8Array {
     { nr: 257, action: SECCOMP_ALLOW },
     ...channelRules(socketFd),
     { nr: RUNTIME_CALLS, action: SECCOMP_ALLOW },
+    { nr: 203, args: [{ arg: 0, op: 'eq', value: 0 }], action: SECCOMP_ALLOW }, // sched_setaffinity of itself: PLACE
     { nr: 9, args: [{ arg: 3, op: 'eq', mask: MAP_ANONYMOUS, value: MAP_ANONYMOUS }], action: SECCOMP_ALLOW }, // mmap
     { nr: 234, args: [{ arg: 0, op: 'eq', value: pid }], action: SECCOMP_ALLOW }, // tgkill: abort() kills itself
     { nr: 435, action: seccompErrno(ENOSYS) }, // clone3: libc tries clone next and reports its EPERM

@@ -1,5 +1,5 @@
 /**
- * Requests that look: walk, stat, open, readdir, readlink, statfs, fsync. One function each, named after the message;
+ * Requests that look: walk, stat, open, readlink, statfs, fsync. One function each, named after the message;
  * returns the result of the response.
  */
 
@@ -11,8 +11,6 @@ import {
   closeFd,
   fstatfs,
   ftruncateFd,
-  getdents64,
-  lseekBig,
   O_ACCMODE,
   O_DIRECTORY,
   O_NOCTTY,
@@ -21,9 +19,6 @@ import {
   O_RDONLY,
   O_TRUNC,
   readlinkat,
-  STATX_BASIC_AND_BTIME,
-  STATX_OFFSET,
-  statxAt,
 } from '../native/host-files.ts'
 import { MAX_WALK, NO_OPEN, OPEN_FLAGS_ALLOWED, STAT_SIZE, WALK_COMPLETE, WALK_SYMLINK } from './protocol.ts'
 import {
@@ -39,7 +34,6 @@ import {
   S_IFMT,
   S_IFREG,
   SCRATCH_DATA,
-  SCRATCH_DATA_SIZE,
   SCRATCH_LINK,
   SCRATCH_LINK_SIZE,
   SCRATCH_STAT,
@@ -167,82 +161,6 @@ export function open(q: Request): number {
   const error = q.refuseRead() || q.resolve(q.first, q.place) || openRegular(q, q.place.dirfd, q.place.name, flags)
   if (error === 0) q.putStat()
   return error
-}
-
-/** struct statx, of which STAT_SIZE bytes are sent. */
-const STATX_SIZE = 256
-/** struct linux_dirent64 */
-const D_OFF = 8
-const D_RECLEN = 16
-const D_NAME = 19
-
-export function readdir(q: Request): number {
-  q.takePath(q.first)
-  let cursorLow = q.r.u32()
-  let cursorHigh = q.r.u32()
-  const error = q.refuseRead() || q.resolve(q.first, q.place)
-  if (error !== 0) return error
-  const fd = q.resolver.openName(q.place.dirfd, q.place.name, O_RDONLY | O_DIRECTORY, 0)
-  if (fd < 0) return fd
-
-  const { w, scratch } = q
-  const { bytes, view } = scratch
-  const header = w.pos
-  w.u32(0).u32(0).u16(0).u16(0)
-  let count = 0
-  let end = 0
-  let n = 0
-  if (cursorLow !== 0 || cursorHigh !== 0) {
-    n = lseekBig(fd, (BigInt(cursorHigh) << 32n) | BigInt(cursorLow))
-  }
-  let full = n < 0
-  while (!full) {
-    n = getdents64(fd, scratch.at(SCRATCH_DATA), SCRATCH_DATA_SIZE)
-    if (n <= 0) {
-      end = n === 0 ? 1 : 0
-      break
-    }
-    for (let at = SCRATCH_DATA; at < SCRATCH_DATA + n; at += view.getUint16(at + D_RECLEN, true)) {
-      const nameAt = at + D_NAME
-      let nameLength = 0
-      while (bytes[nameAt + nameLength] !== 0) nameLength++
-      if (w.left < STATX_SIZE) {
-        full = true
-        break
-      }
-      // The record is made where it is to lie.
-      const stat = w.pos
-      const isNew = !isDots(bytes, nameAt, nameLength)
-      if (isNew && statxAt(fd, scratch.at(nameAt), NOFOLLOW, STATX_BASIC_AND_BTIME, q.out.at(stat)) === 0) {
-        let target = 0
-        if ((q.out.view.getUint16(stat + STATX_OFFSET.mode, true) & S_IFMT) === S_IFLNK) {
-          target = Math.max(0, readlinkat(fd, scratch.at(nameAt), scratch.at(SCRATCH_LINK), SCRATCH_LINK_SIZE))
-        }
-        if (w.left < STAT_SIZE + nameLength + 3 + target + 3) {
-          full = true
-          break
-        }
-        w.advance(STAT_SIZE)
-        w.u16(nameLength).copy(bytes, nameAt, nameLength + 1)
-        bytes[SCRATCH_LINK + target] = 0
-        w.u16(target).copy(bytes, SCRATCH_LINK, target + 1)
-        count++
-      }
-      cursorLow = view.getUint32(at + D_OFF, true)
-      cursorHigh = view.getUint32(at + D_OFF + 4, true)
-    }
-  }
-  closeFd(fd)
-  if (n < 0) return n
-  w.patchU32(header, cursorLow)
-  w.patchU32(header + 4, cursorHigh)
-  w.patchU16(header + 8, end)
-  w.patchU16(header + 10, count)
-  return count
-}
-
-function isDots(bytes: Buffer, at: number, length: number): boolean {
-  return length <= 2 && bytes[at] === 46 && (length === 1 || bytes[at + 1] === 46)
 }
 
 export function readlink(q: Request): number {

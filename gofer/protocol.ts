@@ -25,6 +25,12 @@ export const STAT_SIZE = 144
 /** Longest path in a frame. Deeper trees exist, but not in a kernel that still answers getcwd(2). */
 export const MAX_PATH_BYTES = 16384
 export const MAX_NAME = 255
+/** Names that READDIR takes as `beside`. */
+export const MAX_BESIDE = 64
+/** How deep READDIR goes below the directory that it was asked for. */
+export const MAX_DEPTH_BELOW = 16
+/** CPU numbers that PLACE may name: bits of a cpu_set_t. */
+export const MAX_CPUS = 1024
 /** Components that one WALK may ask for. */
 export const MAX_WALK = 64
 
@@ -40,7 +46,11 @@ export const STAT = 3
 export const OPEN = 4
 /** path · u32 mode · u32 uid · u32 gid → stat + fd (read-write). The name must be free. */
 export const CREATE = 5
-/** path · u32 cursorLow · u32 cursorHigh → u32 cursorLow · u32 cursorHigh · u16 end · u16 count · per entry: stat · text name · text target */
+/**
+ * path · u32 cursorLow · u32 cursorHigh · u16 below · path beside → u32 cursorLow · u32 cursorHigh · u16 end · u16 count · u16 directories · entries · per directory: text path · u16 count · entries.
+ * An entry: stat · text name · text target. `below` 1: with the last entries come whole directories, as many as have room:
+ * first those below this one, then the ones called `beside` in its parent and those below them. Each comes behind its parent; paths begin in the parent of the one that was asked for.
+ */
 export const READDIR = 6
 /** path · u32 mode · u32 uid · u32 gid → stat */
 export const MKDIR = 7
@@ -74,6 +84,8 @@ export const REMOVEXATTR = 20
 export const FSYNC = 21
 /** path of a directory · u32 mode · u32 uid · u32 gid → stat + fd (read-write) of a file without a name */
 export const TMPFILE = 22
+/** u32 cpu: where the sentry runs; the gofer answers from there from now on. */
+export const PLACE = 23
 
 /** WALK: do not open what is found. */
 export const NO_OPEN = 0xffffffff

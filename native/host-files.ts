@@ -131,6 +131,13 @@ export const utimensat = (dirfd: number, path: number, times: number, flags: num
   L(280, dirfd, path, times, flags, 0, 0)
 export const ftruncateFd = (fd: number, size: number): number => L(77, fd, size, 0, 0, 0, 0)
 export const fstatfs = (fd: number, out: number): number => L(138, fd, out, 0, 0, 0, 0)
+const cpu = new HostMemory(4)
+/** getcpu(2): where this thread runs. */
+export function currentCpu(): number {
+  L(309, cpu.address, 0, 0, 0, 0, 0)
+  return cpu.view.getUint32(0, true)
+}
+export const schedSetaffinity = (tid: number, size: number, set: number): number => L(203, tid, size, set, 0, 0, 0)
 export const fchdir = (fd: number): number => L(81, fd, 0, 0, 0, 0, 0)
 export const lgetxattr = (path: number, name: number, out: number, size: number): number =>
   L(192, path, name, out, size, 0, 0)

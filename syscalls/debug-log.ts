@@ -1,9 +1,12 @@
 /**
- * What the sentry says about itself under --debug-log and --strace: one line per unimplemented call, and the trace.
+ * What the sentry says about itself under --debug-log and --strace: one line per unimplemented call, the trace, and at the
+ * end how many messages went to the gofer.
  */
 import { openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BootConfig } from '../sentry/control/protocol.ts'
+import type { GoferClient } from '../sentry/fs/gofer/client.ts'
+import { MessageCounts } from '../sentry/fs/gofer/message-counts.ts'
 import type { Kernel } from '../sentry/kernel/kernel.ts'
 import { startStrace } from './strace.ts'
 import { SYSCALL_BY_NR } from './table.ts'
@@ -13,13 +16,17 @@ function straceFd(config: BootConfig): number {
   return config.debugLog === '' ? 2 : openSync(join(config.debugLog, `${config.id}.strace.log`), 'a', 0o600)
 }
 
-export function startDebugLog(kernel: Kernel, config: BootConfig): void {
+/** Returns what is to be called at the end. */
+export function startDebugLog(kernel: Kernel, config: BootConfig, gofer: GoferClient): () => void {
   if (config.strace) startStrace(kernel, straceFd(config))
-  if (config.debugLog === '') return
+  if (config.debugLog === '') return () => {}
   const fd = openSync(join(config.debugLog, `${config.id}.sentry.log`), 'a', 0o600)
   const line = (text: string): void => {
     writeSync(fd, `${text}\n`)
   }
   line(`boot ${config.id}: platform ${kernel.platform.name}`)
   kernel.onUnimplemented = (nr) => line(`unimplemented system call ${nr} ${SYSCALL_BY_NR[nr]?.name ?? '?'}: ENOSYS`)
+  const counts = new MessageCounts()
+  gofer.counts = counts
+  return () => line(`system calls that the sentry answered: ${kernel.syscalls}\n${counts.report()}`)
 }

@@ -58,7 +58,7 @@ function choosePlatform(wanted: BootConfig['platform']): Platform {
   return wanted !== 'ptrace' && available ? new SystrapPlatform() : new PtracePlatform()
 }
 
-function start(config: BootConfig): Kernel {
+function start(config: BootConfig): { kernel: Kernel; end: () => void } {
   const id = sandboxId()
   placeStubs(config.stubOomScoreAdj, config.fds.guestCgroups, id)
   holdSelfFds()
@@ -80,8 +80,8 @@ function start(config: BootConfig): Kernel {
   kernel.uts.nodename = config.hostname
   if (config.domainname !== '') kernel.uts.domainname = config.domainname
   configureNetwork(config.network)
-  startDebugLog(kernel, config)
   const gofer = new GoferClient(config.fds.gofer)
+  const endDebugLog = startDebugLog(kernel, config, gofer)
   gofer.onDeath = (reason) => {
     process.stderr.write(`tssandbox: the gofer of container ${config.id} is gone: ${reason}\n`)
     kernel.exitCode = INTERNAL_FAILURE
@@ -113,7 +113,7 @@ function start(config: BootConfig): Kernel {
   })
   phase('confined')
   if (config.autoStart) container.start()
-  return kernel
+  return { kernel, end: endDebugLog }
 }
 
 function main(): void {
@@ -122,9 +122,9 @@ function main(): void {
   const config = JSON.parse(readFileSync(fd, 'utf8')) as BootConfig
   closeSync(fd)
   recordPhases(config.fds.phases, 'sentry')
-  let kernel: Kernel
+  let started: ReturnType<typeof start>
   try {
-    kernel = start(config)
+    started = start(config)
   } catch (error) {
     writeSync(config.fds.ready, `${JSON.stringify({ ok: false, error: message(error) })}\n`)
     if (process.env.TSSANDBOX_DEBUG) console.error(error)
@@ -132,8 +132,10 @@ function main(): void {
   }
   writeSync(config.fds.ready, '{"ok":true}\n')
   closeSync(config.fds.ready)
+  const { kernel, end } = started
   const code = kernel.run()
   phase('init has ended')
+  end()
   systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
   phase('exits')

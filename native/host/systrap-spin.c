@@ -24,6 +24,8 @@ int cpus;
 #define BUSY_SPIN_US 2
 #define LOAD_CHECK_US 5000
 #define SPIN_STEP_US 4
+/* How much longer than we for them guests spin for us on a machine with CPUs to spare. */
+#define GUEST_PATIENCE 4
 /* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
 #define STRIKES 3
 
@@ -46,7 +48,8 @@ static void set_spin(uint64_t budget)
 {
 	spin_max = budget;
 	spin_now = budget;
-	control->spin = budget;
+	/* Guests wait for our own waiting for files, too. */
+	control->spin = budget == spin_limit ? budget * GUEST_PATIENCE : budget;
 }
 
 /*

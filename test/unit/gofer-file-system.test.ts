@@ -228,6 +228,37 @@ describe('the gofer file system', () => {
     file.unref()
   })
 
+  it('has what a tree walk will ask for next come along, and not what has changed since', async () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    for (const d of ['one/deep', 'two/deep', 'three/deep', 'four']) mkdirSync(host(`a/${d}`), { recursive: true })
+    writeFileSync(host('a/three/deep/file'), '123')
+    const list = (inode: Inode) => {
+      const seen: string[] = []
+      expect(inode.readdir(T, 2, { emit: (name) => seen.push(name) > 0 })).toBe(0)
+      return seen.sort().join(' ')
+    }
+    const look = (at: Inode, name: string) => ok(at.lookup(name)) as GoferInode
+    const a = find(sb, 'a')
+    const changed = find(sb, 'a/two/deep')
+    expect(list(a)).toBe('b four hard link one three two')
+    const one = look(a, 'one')
+    expect(list(one)).toBe('deep')
+    ok(changed.create('made', 0o100600, ROOT))
+    // An object that was there before is asked for; so is a name that was made since.
+    expect(list(look(look(a, 'two'), 'deep'))).toBe('made')
+    ok(look(a, 'four').mkdir('new', 0o755, ROOT))
+    expect(list(look(a, 'four'))).toBe('new')
+    gofer.child.kill('SIGKILL')
+    await gofer.exited
+    expect(list(look(one, 'deep'))).toBe('')
+    const three = look(a, 'three')
+    expect(list(three)).toBe('deep')
+    const deep = look(three, 'deep')
+    expect(list(deep)).toBe('file')
+    expect(look(deep, 'file').size).toBe(3)
+    expect(deep.lookup('missing')).toBe(-ENOENT)
+  })
+
   it('answers from a listing without the gofer, and not from an outdated record', async () => {
     const sb = mounts.get(EXCLUSIVE)!
     for (const name of ['quiet', 'truncated', 'written', 'moved']) writeFileSync(host(`a/b/${name}`), '12345')

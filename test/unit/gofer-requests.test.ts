@@ -1,6 +1,7 @@
 /**
  * Every request of the gofer against a real directory, through a real process: unconfined as anybody, confined as root.
  */
+
 import {
   chmodSync,
   existsSync,
@@ -20,7 +21,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ATTR_MODE, ATTR_MTIME, ATTR_SIZE, NO_OPEN, WALK_COMPLETE, WALK_SYMLINK } from '../../gofer/protocol.ts'
 import { close, pread, pwrite } from '../../native/host.ts'
-import { STATX_OFFSET } from '../../native/host-files.ts'
+import { currentCpu, STATX_OFFSET } from '../../native/host-files.ts'
 import type { GoferClient } from '../../sentry/fs/gofer/client.ts'
 import type { SetAttr } from '../../sentry/vfs/inode.ts'
 import { type GoferProcess, startGofer } from '../support/gofer-process.ts'
@@ -66,15 +67,41 @@ function list(c: GoferClient, mount: number, path: string): Map<string, { mode: 
     high = c.r.u32()
     const end = c.r.u16()
     expect(c.r.u16()).toBe(count)
+    expect(c.r.u16()).toBe(0)
     for (let i = 0; i < count; i++) {
-      const at = c.takeStat()
-      const name = c.r.text()
+      const { name, mode, target } = entry(c)
       expect(found.has(name)).toBe(false)
-      found.set(name, { mode: c.r.view.getUint16(at + STATX_OFFSET.mode, true), target: c.r.text() })
+      found.set(name, { mode, target })
     }
     expect(c.r.complete).toBe(true)
     if (end) return found
   }
+}
+
+function entry(c: GoferClient) {
+  const at = c.takeStat()
+  return { name: c.r.text(), mode: c.r.view.getUint16(at + STATX_OFFSET.mode, true), target: c.r.text() }
+}
+
+/** Path → sorted names of the directories that come along with one's listing, in their order; its own first. */
+function listTree(c: GoferClient, path: string, beside: string): [string, string][] {
+  const count = c.readdir(0, path, 0, 0, 1, beside)
+  if (count < 0) throw new Error(`readdir ${count}`)
+  c.r.skip(8)
+  expect(c.r.u16()).toBe(1)
+  expect(c.r.u16()).toBe(count)
+  const directories = c.r.u16()
+  const names = (n: number) =>
+    Array.from({ length: n }, () => entry(c).name)
+      .sort()
+      .join(' ')
+  const found: [string, string][] = [['.', names(count)]]
+  for (let i = 0; i < directories; i++) {
+    const name = c.r.text()
+    found.push([name, names(c.r.u16())])
+  }
+  expect(c.r.complete).toBe(true)
+  return found
 }
 
 for (const confined of [false, true]) {
@@ -197,6 +224,39 @@ for (const confined of [false, true]) {
       expect(top.get('absolute')!.target).toBe(outside())
       expect(top.get('a')!.mode & 0o170000).toBe(0o040000)
       expect(c.readdir(0, 'hard', 0, 0)).toBe(-ENOTDIR)
+    })
+
+    it('lists whole directories below and beside, while there is room', () => {
+      mkdirSync(inside('tree/one/deep/deeper'), { recursive: true })
+      mkdirSync(inside('tree/two/x'), { recursive: true })
+      mkdirSync(inside('tree/large'))
+      mkdirSync(inside('tree/three'))
+      symlinkSync('../two', inside('tree/one/to-two'))
+      writeFileSync(inside('tree/one/file'), '')
+      for (let i = 0; i < 500; i++) writeFileSync(inside(`tree/large/entry-${i}`), '')
+      expect(listTree(c, 'tree/one', 'missing/two/large/three')).toEqual([
+        ['.', 'deep file to-two'],
+        ['one/deep', 'deeper'],
+        ['one/deep/deeper', ''],
+        ['two', 'x'],
+        ['two/x', ''],
+      ])
+      expect(listTree(c, 'tree/one/deep', 'file/to-two')).toEqual([
+        ['.', 'deeper'],
+        ['deep/deeper', ''],
+      ])
+      expect(listTree(c, '', 'a')).toHaveLength(1)
+      expect(c.readdir(0, 'tree', 0, 0, 2)).toBe(-EINVAL)
+      expect(c.readdir(0, 'tree', 0, 0, 1, '..')).toBe(-EINVAL)
+      expect(c.readdir(0, 'tree', 0, 0, 1, 'one/../../etc')).toBe(-EINVAL)
+    })
+
+    it('moves to the CPU of its sentry, and to no other', () => {
+      expect(c.place(currentCpu())).toBe(0)
+      expect(c.place(1023)).toBe(-EINVAL)
+      expect(c.place(1024)).toBe(-EINVAL)
+      expect(c.place(0xffffffff)).toBe(-EINVAL)
+      expect(c.stat(0, 'a')).toBe(0)
     })
 
     it('creates, writes and reads files through donated descriptors', () => {

@@ -26,19 +26,20 @@ export class Contents {
   /** Whether the listing still shows all names. */
   current: boolean
   private names: Map<string, number> | null
-  private readonly since = monotonicNs()
+  private readonly since: number
 
   constructor(listing: Listing | null) {
     this.listing = listing
     this.current = listing !== null
     this.names = listing === null ? new Map() : null
+    this.since = listing === null ? monotonicNs() : listing.since
   }
 
   get trusted(): boolean {
     return monotonicNs() - this.since < TRUSTED_NS
   }
   get weight(): number {
-    return EMPTY + Math.max(this.listing?.count ?? 0, this.names?.size ?? 0)
+    return EMPTY + Math.max(this.listing?.weight ?? 0, this.names?.size ?? 0)
   }
 
   /** Made when first needed; null where the directory is too large for it. */

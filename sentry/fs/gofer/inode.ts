@@ -252,9 +252,30 @@ export class GoferInode extends Inode {
     if (contents !== null && contents.listing !== null) {
       if (!start || (contents.current && contents.trusted && !this.sb.shared)) return contents.listing
     }
-    const listing = Listing.read(this)
+    const above = this.listedIn
+    const listing = Listing.read(this, above, this.name)
+    if (above !== null) this.parent!.contentsGrew()
     if (typeof listing !== 'number') this.keepContents(new Contents(listing))
     return listing
+  }
+
+  /** The listing of its parent, if somebody has just read that and seems to walk the tree. */
+  private get listedIn(): Listing | null {
+    const above = this.parent?.contents
+    return !this.sb.shared && above?.trusted ? above.listing : null
+  }
+  private contentsGrew(): void {
+    if (this.contents !== null) this.sb.directories.keep(this, this.contents.weight)
+  }
+
+  /** It came along with the listing of a directory above. */
+  listed(listing: Listing): void {
+    this.keepContents(new Contents(listing))
+  }
+
+  /** An inode was made for the directory called `name`: what is below it may change from now on. */
+  known(name: string): void {
+    this.contents?.listing?.takeOf(name)
   }
 
   private keepContents(contents: Contents): void {

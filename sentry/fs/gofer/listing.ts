@@ -1,13 +1,16 @@
 /**
  * A whole directory of a gofer mount as it was when it was read: its entries as getdents64(2) shows them, and the stat
- * records that came with the names, from which inodes are made when somebody looks them up.
+ * records that came with the names, from which inodes are made when somebody looks them up. Listings of directories below
+ * may have come along.
  */
-import { MAX_NAME, STAT_SIZE } from '../../../gofer/protocol.ts'
+import { MAX_BESIDE, MAX_NAME, STAT_SIZE } from '../../../gofer/protocol.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
 import { EIO, ENOENT } from '../../abi/errno.ts'
+import { monotonicNs } from '../../kernel/clock.ts'
 import { DIRENT64_NAME, type DirRecords, emitRecords, recordName, recordSize } from '../../vfs/dir-records.ts'
-import type { DirEmitter } from '../../vfs/inode.ts'
+import { type DirEmitter, S_IFDIR, S_IFMT } from '../../vfs/inode.ts'
 import type { GoferInode } from './inode.ts'
+import type { GoferSuperBlock } from './super-block.ts'
 
 /** What one directory may make the sentry keep in memory: names of 255 bytes at worst. */
 const MAX_ENTRIES = 4_000_000
@@ -15,6 +18,8 @@ const MAX_ENTRIES = 4_000_000
 const MAX_RECORDS = 8192
 /** An entry of READDIR without the bytes of its texts. */
 const ENTRY_SIZE = STAT_SIZE + 6
+/** Bytes of a name, for how much memory to begin with. */
+const USUAL_NAME = 12
 const TWO32 = 0x1_0000_0000
 /** Positions 0 and 1 are '.' and '..'. */
 export const FIRST = 2
@@ -28,7 +33,30 @@ export class Listing implements DirRecords {
   private readonly views: DataView[] = []
   private readonly statAt: number[] = []
   /** When it was read, as GoferSuperBlock.now has it. */
-  readAt = 0
+  readAt: number
+  /** The same, always monotonic time. */
+  readonly since = monotonicNs()
+  /** Of directories of which no inode existed, so that nothing below has changed until one is made. */
+  private below: Map<string, Listing> | null = null
+  /** Entries of those below, all together. */
+  private belowCount = 0
+  /** What {@link index} has made already. */
+  private names: Map<string, number> | null = null
+
+  private constructor(readAt: number) {
+    this.readAt = readAt
+  }
+
+  /** For KnownDirectories: entries in memory. */
+  get weight(): number {
+    return this.count + this.belowCount
+  }
+  /** The listing of the directory called `name` that came along, or null; from now on it is the directory's own. */
+  takeOf(name: string): Listing | null {
+    const listing = this.below?.get(name) ?? null
+    if (listing !== null) this.below!.delete(name)
+    return listing
+  }
 
   get count(): number {
     return this.starts.length - 1
@@ -38,46 +66,109 @@ export class Listing implements DirRecords {
     return this.statAt.length === this.count
   }
 
-  static read(dir: GoferInode): Listing | number {
+  /**
+   * `above`: the listing that directory `name` was found in. Somebody is walking the tree: whole directories below and
+   * beside it come along.
+   */
+  static read(dir: GoferInode, above: Listing | null, name: string): Listing | number {
     const { sb } = dir
     const { r } = sb.client
     const path = dir.path()
     if (path === null) return -ENOENT
-    const listing = new Listing()
-    listing.readAt = sb.now()
+    const listing = new Listing(sb.now())
+    const beside = above === null ? '' : above.namesBehind(sb, name)
     let low = 0
     let high = 0
     for (;;) {
-      const result = sb.client.readdir(sb.mountId, path, low, high)
+      const result = sb.client.readdir(sb.mountId, path, low, high, above === null ? 0 : 1, beside)
       if (result < 0) return result
       const nextLow = r.u32()
       const nextHigh = r.u32()
       const end = r.u16()
       const count = r.u16()
-      if (!listing.take(dir, count)) return -EIO
-      if (end !== 0) return listing
+      const directories = r.u16()
+      const frame = Buffer.from(r.bytes.subarray(0, r.end))
+      const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
+      if (!listing.take(sb, count, frame, view)) return -EIO
+      if (end !== 0) return listing.takeOthers(sb, directories, frame, view, name, above) ? listing : -EIO
       if (count === 0 || listing.count > MAX_ENTRIES || (nextLow === low && nextHigh === high)) return -EIO
       low = nextLow
       high = nextHigh
     }
   }
 
-  /** Takes the `count` entries of the frame that has just come. Whether it was well-formed. */
-  private take(dir: GoferInode, count: number): boolean {
-    const { sb } = dir
+  /**
+   * Takes the listings that came along in the rest of the frame. Whether they were well-formed. Their paths begin with
+   * `name`, this directory, or in `above`.
+   */
+  private takeOthers(
+    sb: GoferSuperBlock,
+    directories: number,
+    frame: Buffer,
+    view: DataView,
+    name: string,
+    above: Listing | null,
+  ): boolean {
+    const { r } = sb.client
+    for (let i = 0; i < directories; i++) {
+      const names = r.text().split('/')
+      const listing = new Listing(this.readAt)
+      if (!listing.take(sb, r.u16(), frame, view)) return false
+      const last = names.length - 1
+      const mine = last > 0 && names[0] === name
+      const top = mine ? this : above
+      // Each comes behind its parent, without whose listing its own is of no use.
+      let parent = top
+      for (let n = mine ? 1 : 0; n < last && parent !== null; n++) parent = parent.below?.get(names[n]!) ?? null
+      if (top === null || !parent?.isUnknown(sb, names[last]!)) continue
+      parent.below ??= new Map()
+      parent.below.set(names[last]!, listing)
+      top.belowCount += listing.count
+    }
+    return r.complete
+  }
+
+  /** Whether entry `name` is a directory that no inode stands for yet. */
+  private isUnknown(sb: GoferSuperBlock, name: string): boolean {
+    const i = this.number(name)
+    return i >= 0 && this.isUnknownAt(sb, i)
+  }
+  private isUnknownAt(sb: GoferSuperBlock, i: number): boolean {
+    if (i >= this.statAt.length) return false
+    const view = this.statView(i)
+    const at = this.statOffset(i)
+    return (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR && !sb.knows(view, at)
+  }
+
+  private number(name: string): number {
+    this.names ??= this.index()
+    return this.names.get(name) ?? -1
+  }
+
+  /** Directories behind `name`, which no inode stands for and whose listings are not here: as READDIR takes them. */
+  private namesBehind(sb: GoferSuperBlock, name: string): string {
+    const from = this.number(name)
+    const names: string[] = []
+    for (let i = from + 1; from >= 0 && i < this.count && names.length < MAX_BESIDE; i++) {
+      if (!this.isUnknownAt(sb, i)) continue
+      const next = recordName(this, i)
+      if (this.below?.has(next) !== true) names.push(next)
+    }
+    return names.join('/')
+  }
+
+  /** Takes the `count` entries that come next in the frame. Whether they were well-formed. */
+  private take(sb: GoferSuperBlock, count: number, frame: Buffer, frameView: DataView): boolean {
     const { client } = sb
     const { r } = client
-    const texts = r.end - r.pos - count * ENTRY_SIZE
-    if (texts < 0) return false
+    if (r.end - r.pos < count * ENTRY_SIZE) return false
     let at = this.starts[this.count]!
-    this.grow(at + texts + count * recordSize(7))
-    const { bytes, view } = this
+    this.grow(at + count * recordSize(USUAL_NAME))
     const kept = this.frames.length
     const keep = this.count < MAX_RECORDS
     if (keep) {
-      const frame = Buffer.from(r.bytes.subarray(0, r.end))
       this.frames.push(frame)
-      this.views.push(new DataView(frame.buffer, frame.byteOffset, frame.length))
+      this.views.push(frameView)
     }
     for (let i = 0; i < count; i++) {
       const stat = client.takeStat()
@@ -88,6 +179,8 @@ export class Listing implements DirRecords {
       const ino = sb.inoOf(r.view, stat)
       const next = this.count + FIRST + 1
       const size = recordSize(length)
+      this.grow(at + size)
+      const { bytes, view } = this
       view.setUint32(at, ino >>> 0, true)
       view.setUint32(at + 4, Math.floor(ino / TWO32), true)
       view.setUint32(at + 8, next, true)
@@ -103,7 +196,7 @@ export class Listing implements DirRecords {
 
   private grow(size: number): void {
     if (size <= this.bytes.length) return
-    const bytes = Buffer.alloc(this.bytes.length === 0 ? size : Math.max(size, 2 * this.bytes.length))
+    const bytes = Buffer.alloc(Math.max(size, 2 * this.bytes.length))
     bytes.set(this.bytes)
     this.bytes = bytes
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
@@ -114,8 +207,11 @@ export class Listing implements DirRecords {
     return 0
   }
 
-  /** Entry numbers by name. */
+  /** Entry numbers by name, the caller's to change. */
   index(): Map<string, number> {
+    const { names } = this
+    this.names = null
+    if (names !== null) return names
     const index = new Map<string, number>()
     for (let i = 0; i < this.count; i++) index.set(recordName(this, i), i)
     return index

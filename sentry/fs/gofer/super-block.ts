@@ -107,7 +107,10 @@ export class GoferSuperBlock extends SuperBlock {
       }
     }
     const inode = new GoferInode(this, parent, name, view, at)
-    if (unique) this.remember(inode)
+    if (unique) {
+      this.remember(inode)
+      parent.known(name)
+    }
     return inode
   }
 
@@ -118,15 +121,21 @@ export class GoferSuperBlock extends SuperBlock {
     const isDir = (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR
     // Another name of the file may have been used to change it.
     if (!isDir && view.getUint32(at + STATX_OFFSET.nlink, true) > 1) return null
-    if (isDir) {
-      const known = this.known.get(this.inoOf(view, at))?.deref()
-      if (known !== undefined) return null
-    }
+    if (isDir && this.knows(view, at)) return null
     const inode = new GoferInode(this, parent, name, view, at)
     inode.checkedAt = listing.readAt
     if (inode.isSymlink) inode.linkTarget = listing.target(i)
-    if (isDir) this.remember(inode)
+    if (isDir) {
+      this.remember(inode)
+      const below = listing.takeOf(name)
+      if (below !== null) inode.listed(below)
+    }
     return inode
+  }
+
+  /** Whether an inode may exist that stands for the directory of this record. */
+  knows(view: DataView, at: number): boolean {
+    return this.known.get(this.inoOf(view, at))?.deref() !== undefined
   }
 
   /** From now on the file is found by its number. */
