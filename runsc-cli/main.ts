@@ -7,7 +7,7 @@ import { CliError, RUNTIME_FAILURE } from './errors.ts'
 import { Log } from './log.ts'
 import { makeProgram, type Outcome } from './program.ts'
 
-async function main(): Promise<number> {
+async function run(): Promise<number> {
   const outcome: Outcome = { code: 0, globals: null }
   const program = makeProgram(outcome)
   try {
@@ -29,4 +29,6 @@ function isExpected(error: unknown): boolean {
   return name.startsWith('Control') || typeof (error as NodeJS.ErrnoException)?.syscall === 'string'
 }
 
-main().then((code) => process.exit(code))
+export function main(): void {
+  void run().then((code) => process.exit(code))
+}

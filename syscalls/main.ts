@@ -116,8 +116,7 @@ function start(config: BootConfig): Kernel {
   return kernel
 }
 
-function main(): void {
-  phase('code loaded')
+export function main(): void {
   const fd = bootFd()
   const config = JSON.parse(readFileSync(fd, 'utf8')) as BootConfig
   closeSync(fd)
@@ -128,7 +127,8 @@ function main(): void {
   } catch (error) {
     writeSync(config.fds.ready, `${JSON.stringify({ ok: false, error: message(error) })}\n`)
     if (process.env.TSSANDBOX_DEBUG) console.error(error)
-    process.exit(INTERNAL_FAILURE)
+    exitGroup(INTERNAL_FAILURE)
+    throw error
   }
   writeSync(config.fds.ready, '{"ok":true}\n')
   closeSync(config.fds.ready)
@@ -139,5 +139,3 @@ function main(): void {
   phase('exits')
   exitGroup(code)
 }
-
-main()
