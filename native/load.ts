@@ -62,10 +62,14 @@ function startsSandbox(words: string[]): boolean {
   )
 }
 
-if (basename(__filename) === 'cli.cjs' && startsSandbox(process.argv.slice(2))) {
-  const { dismissWaiting, forkWaiting } = require('./waiting.ts') as typeof import('./waiting.ts')
-  for (const program of ['sentry', 'gofer']) forkWaiting(program, () => load(program))
-  process.once('exit', dismissWaiting)
-  phase('sentry and gofer forked')
+async function main(): Promise<void> {
+  if (basename(__filename) === 'cli.cjs' && startsSandbox(process.argv.slice(2))) {
+    const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
+    for (const program of ['sentry', 'gofer']) forkWaiting(program, () => load(program))
+    process.once('exit', dismissWaiting)
+    phase('sentry and gofer forked')
+  }
+  load(basename(__filename, '.cjs'))()
 }
-load(basename(__filename, '.cjs'))()
+
+void main()

@@ -108,7 +108,7 @@ async function readLine(fd: number): Promise<string> {
   return text
 }
 
-/** Node flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
+/** Where Node is started anew: flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
 const SENTRY_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
 const GOFER_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
 
