@@ -65,7 +65,8 @@ function startsSandbox(words: string[]): boolean {
 async function main(): Promise<void> {
   if (basename(__filename) === 'cli.cjs' && startsSandbox(process.argv.slice(2))) {
     const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
-    for (const program of ['sentry', 'gofer']) forkWaiting(program, () => load(program))
+    forkWaiting('sentry', () => load('sentry'), false)
+    forkWaiting('gofer', () => load('gofer'), !process.argv.includes('--ignore-cgroups'))
     process.once('exit', dismissWaiting)
     phase('sentry and gofer forked')
   }

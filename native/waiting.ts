@@ -5,6 +5,7 @@
  * A copy that gets no order ends with the CLI: its channel ends. It never runs Node's event loop, and ends by
  * exit_group(2) alone: Node's own end would wait for threads that a copy does not have.
  */
+import { keepOpen, openGate } from './cgroup-gate.ts'
 import { close, getpid, kill, raw, socketpair, write } from './host.ts'
 import { exitGroup } from './host-confine.ts'
 import { libhost } from './library.ts'
@@ -51,8 +52,11 @@ const waiting = (): Map<string, Waiting> => {
 /** The number that the descriptor after 0, 1 and 2 will have in the process of `program`. */
 export const firstFd = (program: string): number => (waiting().has(program) ? FIRST_FD : 3)
 
-/** Makes a copy that loads `program` and runs what `load` gives. Without one, all works and takes longer. */
-export function forkWaiting(program: string, load: () => () => unknown): void {
+/**
+ * Makes a copy that loads `program` and runs what `load` gives. Without one, all works and takes longer. `gate`: it has
+ * time for native/cgroup-gate.ts.
+ */
+export function forkWaiting(program: string, load: () => () => unknown, gate: boolean): void {
   const fds = new Int32Array(2)
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) return
   const [here, there] = [fds[0]!, fds[1]!]
@@ -60,19 +64,21 @@ export function forkWaiting(program: string, load: () => () => unknown): void {
   if (pid === 0) {
     for (const { channel } of waiting().values()) close(channel)
     close(here)
-    runCopy(there, load)
+    runCopy(there, load, gate)
   }
   close(there)
   if (pid < 0) close(here)
   else waiting().set(program, { pid, channel: here })
 }
 
-function runCopy(channel: number, load: () => () => unknown): never {
+function runCopy(channel: number, load: () => () => unknown, gate: boolean): never {
   try {
     Object.defineProperty(process, 'pid', { value: getpid() })
     forgetPhases()
     phase('forked')
+    const gateFd = gate ? openGate() : -1
     const main = load()
+    keepOpen(gateFd, channel)
     const fds: number[] = []
     const order = receive(channel, fds)
     if (order !== null) {

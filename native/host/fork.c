@@ -80,9 +80,13 @@ static int is_high(int fd)
 	return fd >= FIRST_FD;
 }
 
+static char kept[FIRST_FD][4];
+static int kept_count;
+
 /* An own one: the parent's loop is not to be woken. */
 static int renew(int fd)
 {
+	snprintf(kept[kept_count++], sizeof kept[0], "%d", fd);
 	int fresh = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int failed = fresh < 0 || dup3(fresh, fd, O_CLOEXEC) < 0;
 
@@ -107,17 +111,6 @@ long host_fork(void)
 	 */
 	if (setsid() < 0 || for_mappings("anon_inode:[io_uring]", replace) || for_eventfds(renew))
 		_exit(EXIT_STEP);
-	return 0;
-}
-
-static char keep[FIRST_FD][8];
-static char **next_arg;
-
-static int keep_one(int fd)
-{
-	snprintf(keep[fd], sizeof keep[fd], "%d", fd);
-	*next_arg++ = (char *)"--keep-fd";
-	*next_arg++ = keep[fd];
 	return 0;
 }
 
@@ -148,7 +141,9 @@ void host_become(char *args, const int *fds, int count)
 		if (dup2(copies[i], target) < 0)
 			die(EXIT_STEP, "descriptor %d: %s", target, strerror(errno));
 	}
-	next_arg = argv + argc;
-	for_eventfds(keep_one);
-	prepare(next_arg - argv, argv, &argv0, true);
+	for (int i = 0; i < kept_count; i++) {
+		argv[argc++] = (char *)"--keep-fd";
+		argv[argc++] = kept[i];
+	}
+	prepare(argc, argv, &argv0, true);
 }
