@@ -27,7 +27,7 @@ function cache(base: string): Buffer | undefined {
 /** The program's `main`. */
 function load(program: string): () => unknown {
   const base = join(dist, program)
-  const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(`${base}.js`, 'latin1')}\n})`
+  const source = readFileSync(`${base}.js`, 'latin1')
   const training = trained.includes(program)
   const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache(base) })
   const module = { exports: {} as { main(): unknown } }

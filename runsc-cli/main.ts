@@ -9,7 +9,7 @@ import { makeProgram, type Outcome } from './program.ts'
 
 async function run(): Promise<number> {
   const outcome: Outcome = { code: 0, globals: null }
-  const program = makeProgram(outcome)
+  const program = makeProgram(outcome, process.argv.slice(2))
   try {
     await program.parseAsync(process.argv)
     return outcome.code

@@ -88,6 +88,8 @@ const OPTIONS = {
   alias: { msgpackr: join(root, 'node_modules/msgpackr/index.js') },
   logLevel: 'warning',
 }
+/** As native/load.ts calls it. */
+const WRAPPED = { banner: { js: '(function(exports,require,module,__filename,__dirname){' }, footer: { js: '})' } }
 const PROGRAMS = {
   cli: 'runsc-cli/main.ts',
   sentry: 'syscalls/main.ts',
@@ -96,7 +98,7 @@ const PROGRAMS = {
 }
 for (const [name, entry] of Object.entries(PROGRAMS)) {
   rmSync(join(dist, `${name}.cache`), { force: true })
-  await build({ ...OPTIONS, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })
+  await build({ ...OPTIONS, ...WRAPPED, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })
   await build({ ...OPTIONS, entryPoints: [join(root, 'native/load.ts')], outfile: join(dist, `${name}.cjs`) })
 }
 /** Seldom run: plain bundles. */

@@ -7,6 +7,7 @@
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { holdSelfFds } from '../native/host.ts'
 import { exitGroup } from '../native/host-confine.ts'
+import { hostShutdown } from '../native/host-socket.ts'
 import { phase, recordPhases } from '../native/phases.ts'
 import { confine } from '../sentry/confine/confine.ts'
 import { sandboxId } from '../sentry/confine/identity.ts'
@@ -34,6 +35,7 @@ import { callPolicy, fillsMemory } from './call-policy.ts'
 import { startDebugLog } from './debug-log.ts'
 import { SYSCALL_BY_NR, SYSCALLS } from './table.ts'
 
+const SHUT_RDWR = 2
 const INTERNAL_FAILURE = 128
 /** How long a terminal may take for the last output. */
 const DRAIN_MS = 1000
@@ -134,6 +136,8 @@ export function main(): void {
   closeSync(config.fds.ready)
   const code = kernel.run()
   phase('init has ended')
+  // It goes while this process does, which takes either some milliseconds.
+  hostShutdown(config.fds.gofer, SHUT_RDWR)
   systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
   phase('exits')
