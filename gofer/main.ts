@@ -51,8 +51,7 @@ function goAhead(): void {
   }
 }
 
-function main(): number {
-  phase('code loaded')
+function serve(): number {
   recordPhases(option('--phases-fd') === undefined ? -1 : descriptor('--phases-fd'), 'gofer')
   const configFd = descriptor('--config-fd')
   const ninepFds = descriptorRange('--ninep-fds')
@@ -78,12 +77,14 @@ function main(): number {
   return serveConnections(ninepFds, makeExports(served, new Resolver(), maxDescriptors))
 }
 
-let status = 1
-try {
-  status = main() < 0 ? 1 : 0
-  phase('exits')
-} catch (error) {
-  const line = Buffer.from(`gofer: ${(error as Error).message}\n`)
-  write(2, line, line.length)
+export function main(): void {
+  let status = 1
+  try {
+    status = serve() < 0 ? 1 : 0
+    phase('exits')
+  } catch (error) {
+    const line = Buffer.from(`gofer: ${(error as Error).message}\n`)
+    write(2, line, line.length)
+  }
+  exitGroup(status)
 }
-exitGroup(status)

@@ -135,7 +135,7 @@ function bootConfig(): BootConfig {
   return boot
 }
 
-function main(): void {
+export function main(): void {
   const boot = bootConfig()
   let started: ReturnType<typeof start>
   try {
@@ -156,5 +156,3 @@ function main(): void {
     )
   process.exit(container.exitCode)
 }
-
-main()

@@ -3,17 +3,20 @@
  * NAME.cache. The cache holds the bytecode of every function that a whole container's life has called (scripts/build.mjs
  * lets one run, with TSSANDBOX_TRAIN naming the programs that are to write theirs), which Node's own compile cache does not: it is written before functions have
  * run. Without a cache, or with one of another V8, everything works and takes longer.
+ *
+ * The CLI's loader also has sentry and gofer loaded, in copies of this process, by commands that start a container.
  */
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
-import { basename } from 'node:path'
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { Script } from 'node:vm'
+import { phase } from './phases.ts'
 
-// For native/phases.ts.
-;(globalThis as Record<symbol, unknown>)[Symbol.for('tssandbox.loaderStart')] = process.hrtime.bigint()
+phase('Node is ready')
 
-const base = __filename.slice(0, -'.cjs'.length)
+const dist = dirname(__filename)
+const trained = process.env['TSSANDBOX_TRAIN']?.split(',') ?? []
 
-function cache(): Buffer | undefined {
+function cache(base: string): Buffer | undefined {
   try {
     return readFileSync(`${base}.cache`)
   } catch {
@@ -21,12 +24,24 @@ function cache(): Buffer | undefined {
   }
 }
 
-const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(`${base}.js`, 'latin1')}\n})`
-const training = process.env['TSSANDBOX_TRAIN']?.split(',').includes(basename(base)) === true
-const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache() })
-if (training) {
+/** The program's `main`. */
+function load(program: string): () => unknown {
+  const base = join(dist, program)
+  const source = readFileSync(`${base}.js`, 'latin1')
+  const training = trained.includes(program)
+  const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache(base) })
+  const module = { exports: {} as { main(): unknown } }
+  script.runInThisContext()(module.exports, require, module, __filename, __dirname)
+  phase('code loaded')
+  return () => {
+    if (training) noteAtExit(script, `${base}.cache`)
+    return module.exports.main()
+  }
+}
+
+function noteAtExit(script: Script, path: string): void {
   // Opened now: a confined process cannot.
-  const fd = openSync(`${base}.cache`, 'w')
+  const fd = openSync(path, 'w')
   process.once('exit', () => {
     const data = script.createCachedData()
     let written = 0
@@ -34,4 +49,28 @@ if (training) {
     closeSync(fd)
   })
 }
-script.runInThisContext()(exports, require, module, __filename, __dirname)
+
+/** Words that start a container. One that only looks like it makes copies that are not needed. */
+const STARTING = ['run', 'create', 'do']
+
+/** A virtual machine has another program in the sentry's place; a test's fake one is no bundle. */
+function startsSandbox(words: string[]): boolean {
+  return (
+    words.some((word) => STARTING.includes(word)) &&
+    !words.some((word) => word.includes('microvm')) &&
+    existsSync(join(dist, 'sentry.js'))
+  )
+}
+
+async function main(): Promise<void> {
+  if (basename(__filename) === 'cli.cjs' && startsSandbox(process.argv.slice(2))) {
+    const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
+    forkWaiting('sentry', () => load('sentry'), false)
+    forkWaiting('gofer', () => load('gofer'), !process.argv.includes('--ignore-cgroups'))
+    process.once('exit', dismissWaiting)
+    phase('sentry and gofer forked')
+  }
+  load(basename(__filename, '.cjs'))()
+}
+
+void main()

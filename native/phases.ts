@@ -6,18 +6,28 @@
  */
 import { writeSync } from 'node:fs'
 
-/** When native/load.ts began. */
-const LOADER_START = Symbol.for('tssandbox.loaderStart')
+type Step = [step: string, ms: number]
 
-let file = -1
-let early: [step: string, ms: number][] | null = []
-let who = ''
+/** Shared by the loader and the bundle that it loads. */
+const EARLY = Symbol.for('tssandbox.phases')
+const shared = globalThis as { [EARLY]?: Step[] | null }
 
 const now = (): number => Number(process.hrtime.bigint()) / 1e6
 
+// Not performance.nodeTiming, whose module takes 3 ms to load.
+if (shared[EARLY] === undefined) shared[EARLY] = [['Node starts', now() - process.uptime() * 1000]]
+
+let file = -1
+let who = ''
+
 export function phase(step: string): void {
   if (file >= 0) writeSync(file, line(now(), step))
-  else early?.push([step, now()])
+  else shared[EARLY]?.push([step, now()])
+}
+
+/** In a copy of the process: what happened before is not its own. */
+export function forgetPhases(): void {
+  shared[EARLY] = []
 }
 
 const line = (ms: number, step: string): string => `${ms.toFixed(3)} ${who} ${step}\n`
@@ -26,12 +36,6 @@ const line = (ms: number, step: string): string => `${ms.toFixed(3)} ${who} ${st
 export function recordPhases(fd: number, name: string): void {
   file = fd
   who = name
-  if (fd >= 0) {
-    // Not performance.nodeTiming, whose module takes 3 ms to load.
-    const start = line(now() - process.uptime() * 1000, 'node starts')
-    const loader = (globalThis as Record<symbol, unknown>)[LOADER_START]
-    const ready = typeof loader === 'bigint' ? line(Number(loader) / 1e6, 'Node is ready') : ''
-    writeSync(fd, start + ready + (early ?? []).map(([step, ms]) => line(ms, step)).join(''))
-  }
-  early = null
+  if (fd >= 0) writeSync(fd, (shared[EARLY] ?? []).map(([step, ms]) => line(ms, step)).join(''))
+  shared[EARLY] = null
 }

@@ -7,9 +7,9 @@ import { CliError, RUNTIME_FAILURE } from './errors.ts'
 import { Log } from './log.ts'
 import { makeProgram, type Outcome } from './program.ts'
 
-async function main(): Promise<number> {
+async function run(): Promise<number> {
   const outcome: Outcome = { code: 0, globals: null }
-  const program = makeProgram(outcome)
+  const program = makeProgram(outcome, process.argv.slice(2))
   try {
     await program.parseAsync(process.argv)
     return outcome.code
@@ -29,4 +29,6 @@ function isExpected(error: unknown): boolean {
   return name.startsWith('Control') || typeof (error as NodeJS.ErrnoException)?.syscall === 'string'
 }
 
-main().then((code) => process.exit(code))
+export function main(): void {
+  void run().then((code) => process.exit(code))
+}

@@ -22,7 +22,10 @@ export interface Outcome {
   globals: GlobalOptions | null
 }
 
-export function makeProgram(outcome: Outcome): Command {
+const HELP = ['-h', '--help', 'help']
+
+/** `words`: what follows the program's name. */
+export function makeProgram(outcome: Outcome, words: readonly string[]): Command {
   const program = new Command('tssandbox')
     .description('An OCI container runtime whose kernel is written in TypeScript')
     .enablePositionalOptions()
@@ -117,115 +120,137 @@ export function makeProgram(outcome: Outcome): Command {
       .option('--no-new-keyring', 'accepted, no effect: there are no keyrings')
       .option('--preserve-fds <n>', 'pass on this many descriptors, from 3 upwards', '0')
 
-  creating(add('create <id>', 'create a container that waits for start', () => import('./commands/create.ts')))
-  add('start <id>', 'run the process of a created container', () => import('./commands/start.ts'))
-  creating(add('run <id>', 'create and start a container', () => import('./commands/run.ts')))
-    .option('-d, --detach', 'return when it runs', false)
-    .option('--keep', 'do not delete it when it ends', false)
-    .option('--no-subreaper', 'accepted, no effect')
-  add('state <id>', 'print the state of a container as JSON', () => import('./commands/state.ts'))
-  add('kill <id> [signal]', 'send a signal (default SIGTERM)', () => import('./commands/kill.ts'))
-    .option('-a, --all', 'to all processes of the container', false)
-    .option('-p, --pid <pid>', "to this process, by the container's own number", '')
-  add('delete <id...>', 'remove a stopped container', () => import('./commands/delete.ts')).option(
-    '-f, --force',
-    'kill it if it still runs; no error if it is gone',
-    false,
-  )
-  add('list', 'list containers', () => import('./commands/list.ts'))
-    .addOption(new Option('-f, --format <format>', 'output').choices(['table', 'json', 'text']).default('table'))
-    .option('-q, --quiet', 'only ids', false)
-  add('ps <id> [ps-options...]', "list a container's processes", () => import('./commands/ps.ts'))
-    .addOption(
-      new Option('-f, --format <format>', 'json: a bare array of host pids')
-        .choices(['table', 'json'])
-        .default('table'),
-    )
-    .passThroughOptions()
-  add('exec <id> [command...]', 'run a further process in a running container', () => import('./commands/exec.ts'))
-    .option('-p, --process <file>', 'the process as JSON, as in config.json', '')
-    .option('-d, --detach', 'return when it runs', false)
-    .option('--pid-file <file>', 'write the host pid that stands for the process to this file', '')
-    .option('--console-socket <path>', "unix socket that receives the terminal's pty master", '')
-    .option('-t, --tty', 'give it a terminal', false)
-    .option('-e, --env <name=value>', 'add to its environment', collect, [])
-    .option('--cwd <dir>', 'its working directory', '')
-    .option('-u, --user <uid[:gid]>', 'its user and group', '')
-    .option('-g, --additional-gids <gid>', 'its further groups', collect, [])
-    .option('-c, --cap <capability>', 'a further capability', collect, [])
-    .option('--no-new-privs', 'it cannot gain privileges')
-    .option('--apparmor <profile>', 'accepted, no effect')
-    .option('--process-label <label>', 'accepted, no effect')
-    .option('--preserve-fds <n>', 'accepted, no effect')
-    .option('--cgroup <path>', 'accepted, no effect')
-    .option('--ignore-paused', 'also when the container is paused', false)
-    .passThroughOptions()
-  program.command('exec-stand-in <id>', { hidden: true }).action(async (...all: unknown[]) => {
-    const command = all.pop() as Command
-    const { standIn } = await import('./commands/exec.ts')
-    const g = globals()
-    outcome.code = await standIn({ args: command.args, options: {}, globals: g, log: new Log(g) })
-  })
-  add('pause <id>', 'stop all processes of a container', () => import('./commands/pause.ts'))
-  add('resume <id>', 'let them go on', () => import('./commands/resume.ts'))
-  add('wait <id>', 'wait for a container to end and print its exit status', () => import('./commands/wait.ts')).option(
-    '--pid <pid>',
-    "wait for this process, by the container's own number",
-    '',
-  )
-  add('update <id>', "change a container's limits", () => import('./commands/update.ts'))
-    .option('-r, --resources <file>', 'linux.resources as JSON, - for stdin', '')
-    .option('--memory <bytes>', 'memory limit', '')
-    .option('--memory-reservation <bytes>', 'soft memory limit', '')
-    .option('--memory-swap <bytes>', 'memory and swap together', '')
-    .option('--cpu-share <n>', 'relative weight', '')
-    .option('--cpu-quota <us>', 'time per period', '')
-    .option('--cpu-period <us>', 'length of a period', '')
-    .option('--cpuset-cpus <list>', 'CPUs to use', '')
-    .option('--cpuset-mems <list>', 'memory nodes to use', '')
-    .option('--pids-limit <n>', 'tasks in the container', '')
-    .option('--blkio-weight <n>', 'relative weight of disk access', '')
-    .option('--cpu-rt-period <us>', 'accepted, no effect')
-    .option('--cpu-rt-runtime <us>', 'accepted, no effect')
-    .option('--kernel-memory <bytes>', 'accepted, no effect')
-    .option('--kernel-memory-tcp <bytes>', 'accepted, no effect')
-  add('events <id>', 'print statistics', () => import('./commands/events.ts'))
-    .option('--stats', 'once', false)
-    .option('--interval <seconds>', 'time between two', '5s')
-  add('spec [command...]', 'write a config.json for run', () => import('./commands/spec.ts'))
-    .option('-b, --bundle <dir>', 'where to', '.')
-    .option('--cwd <dir>', 'working directory of the process', '')
-    .option('--netns <path>', 'join this network namespace', '')
-    .option('--rootless', 'accepted, no effect')
-    .passThroughOptions()
-  add('features', 'print what this runtime supports, as JSON', () => import('./commands/features.ts'))
-  add('syscalls', 'print which system calls the kernel has', () => import('./commands/list-syscalls.ts')).addOption(
-    new Option('--format <format>', 'output').choices(['table', 'json']).default('table'),
-  )
-  add(
-    'microvm <action>',
-    'setup: bring in kernel and initramfs for --platform=microvm',
-    () => import('./commands/microvm.ts'),
-  ).option(
-    '--kernel <file>',
-    "a bzImage or vmlinux with 9P, virtio-mmio, console, net and overlay built in, in place of the distribution's",
-    '',
-  )
-  add(
-    'do [command...]',
-    "run one command on the host's files, read-only, under an in-memory overlay",
-    () => import('./commands/do.ts'),
-  )
-    .option('--root <dir>', 'its root directory', '')
-    .option('--cwd <dir>', 'its working directory', '')
-    .option('-e, --env <name[=value]>', 'add to its environment', collect, [])
-    .option('-v, --volume <source[:destination[:ro]]>', 'a host path that it may use directly', collect, [])
-    .option('--hostname <name>', 'its host name', '')
-    .addOption(new Option('--network <mode>', 'as the global flag').choices(['host', 'none']))
-    .addOption(new Option('--platform <name>', 'as the global flag').choices(PLATFORMS))
-    .option('--strace', 'as the global flag')
-    .option('--debug-log <dir>', 'as the global flag')
-    .passThroughOptions()
+  const commands: Record<string, () => Command> = {
+    create: () =>
+      creating(add('create <id>', 'create a container that waits for start', () => import('./commands/create.ts'))),
+    start: () => add('start <id>', 'run the process of a created container', () => import('./commands/start.ts')),
+    run: () =>
+      creating(add('run <id>', 'create and start a container', () => import('./commands/run.ts')))
+        .option('-d, --detach', 'return when it runs', false)
+        .option('--keep', 'do not delete it when it ends', false)
+        .option('--no-subreaper', 'accepted, no effect'),
+    state: () => add('state <id>', 'print the state of a container as JSON', () => import('./commands/state.ts')),
+    kill: () =>
+      add('kill <id> [signal]', 'send a signal (default SIGTERM)', () => import('./commands/kill.ts'))
+        .option('-a, --all', 'to all processes of the container', false)
+        .option('-p, --pid <pid>', "to this process, by the container's own number", ''),
+    delete: () =>
+      add('delete <id...>', 'remove a stopped container', () => import('./commands/delete.ts')).option(
+        '-f, --force',
+        'kill it if it still runs; no error if it is gone',
+        false,
+      ),
+    list: () =>
+      add('list', 'list containers', () => import('./commands/list.ts'))
+        .addOption(new Option('-f, --format <format>', 'output').choices(['table', 'json', 'text']).default('table'))
+        .option('-q, --quiet', 'only ids', false),
+    ps: () =>
+      add('ps <id> [ps-options...]', "list a container's processes", () => import('./commands/ps.ts'))
+        .addOption(
+          new Option('-f, --format <format>', 'json: a bare array of host pids')
+            .choices(['table', 'json'])
+            .default('table'),
+        )
+        .passThroughOptions(),
+    exec: () =>
+      add('exec <id> [command...]', 'run a further process in a running container', () => import('./commands/exec.ts'))
+        .option('-p, --process <file>', 'the process as JSON, as in config.json', '')
+        .option('-d, --detach', 'return when it runs', false)
+        .option('--pid-file <file>', 'write the host pid that stands for the process to this file', '')
+        .option('--console-socket <path>', "unix socket that receives the terminal's pty master", '')
+        .option('-t, --tty', 'give it a terminal', false)
+        .option('-e, --env <name=value>', 'add to its environment', collect, [])
+        .option('--cwd <dir>', 'its working directory', '')
+        .option('-u, --user <uid[:gid]>', 'its user and group', '')
+        .option('-g, --additional-gids <gid>', 'its further groups', collect, [])
+        .option('-c, --cap <capability>', 'a further capability', collect, [])
+        .option('--no-new-privs', 'it cannot gain privileges')
+        .option('--apparmor <profile>', 'accepted, no effect')
+        .option('--process-label <label>', 'accepted, no effect')
+        .option('--preserve-fds <n>', 'accepted, no effect')
+        .option('--cgroup <path>', 'accepted, no effect')
+        .option('--ignore-paused', 'also when the container is paused', false)
+        .passThroughOptions(),
+    'exec-stand-in': () =>
+      program.command('exec-stand-in <id>', { hidden: true }).action(async (...all: unknown[]) => {
+        const command = all.pop() as Command
+        const { standIn } = await import('./commands/exec.ts')
+        const g = globals()
+        outcome.code = await standIn({ args: command.args, options: {}, globals: g, log: new Log(g) })
+      }),
+    pause: () => add('pause <id>', 'stop all processes of a container', () => import('./commands/pause.ts')),
+    resume: () => add('resume <id>', 'let them go on', () => import('./commands/resume.ts')),
+    wait: () =>
+      add(
+        'wait <id>',
+        'wait for a container to end and print its exit status',
+        () => import('./commands/wait.ts'),
+      ).option('--pid <pid>', "wait for this process, by the container's own number", ''),
+    update: () =>
+      add('update <id>', "change a container's limits", () => import('./commands/update.ts'))
+        .option('-r, --resources <file>', 'linux.resources as JSON, - for stdin', '')
+        .option('--memory <bytes>', 'memory limit', '')
+        .option('--memory-reservation <bytes>', 'soft memory limit', '')
+        .option('--memory-swap <bytes>', 'memory and swap together', '')
+        .option('--cpu-share <n>', 'relative weight', '')
+        .option('--cpu-quota <us>', 'time per period', '')
+        .option('--cpu-period <us>', 'length of a period', '')
+        .option('--cpuset-cpus <list>', 'CPUs to use', '')
+        .option('--cpuset-mems <list>', 'memory nodes to use', '')
+        .option('--pids-limit <n>', 'tasks in the container', '')
+        .option('--blkio-weight <n>', 'relative weight of disk access', '')
+        .option('--cpu-rt-period <us>', 'accepted, no effect')
+        .option('--cpu-rt-runtime <us>', 'accepted, no effect')
+        .option('--kernel-memory <bytes>', 'accepted, no effect')
+        .option('--kernel-memory-tcp <bytes>', 'accepted, no effect'),
+    events: () =>
+      add('events <id>', 'print statistics', () => import('./commands/events.ts'))
+        .option('--stats', 'once', false)
+        .option('--interval <seconds>', 'time between two', '5s'),
+    spec: () =>
+      add('spec [command...]', 'write a config.json for run', () => import('./commands/spec.ts'))
+        .option('-b, --bundle <dir>', 'where to', '.')
+        .option('--cwd <dir>', 'working directory of the process', '')
+        .option('--netns <path>', 'join this network namespace', '')
+        .option('--rootless', 'accepted, no effect')
+        .passThroughOptions(),
+    features: () =>
+      add('features', 'print what this runtime supports, as JSON', () => import('./commands/features.ts')),
+    syscalls: () =>
+      add('syscalls', 'print which system calls the kernel has', () => import('./commands/list-syscalls.ts')).addOption(
+        new Option('--format <format>', 'output').choices(['table', 'json']).default('table'),
+      ),
+    microvm: () =>
+      add(
+        'microvm <action>',
+        'setup: bring in kernel and initramfs for --platform=microvm',
+        () => import('./commands/microvm.ts'),
+      ).option(
+        '--kernel <file>',
+        "a bzImage or vmlinux with 9P, virtio-mmio, console, net and overlay built in, in place of the distribution's",
+        '',
+      ),
+    do: () =>
+      add(
+        'do [command...]',
+        "run one command on the host's files, read-only, under an in-memory overlay",
+        () => import('./commands/do.ts'),
+      )
+        .option('--root <dir>', 'its root directory', '')
+        .option('--cwd <dir>', 'its working directory', '')
+        .option('-e, --env <name[=value]>', 'add to its environment', collect, [])
+        .option('-v, --volume <source[:destination[:ro]]>', 'a host path that it may use directly', collect, [])
+        .option('--hostname <name>', 'its host name', '')
+        .addOption(new Option('--network <mode>', 'as the global flag').choices(['host', 'none']))
+        .addOption(new Option('--platform <name>', 'as the global flag').choices(PLATFORMS))
+        .option('--strace', 'as the global flag')
+        .option('--debug-log <dir>', 'as the global flag')
+        .passThroughOptions(),
+  }
+  // To describe them all takes 4 ms. What is not among the words cannot be meant.
+  const asked = Object.keys(commands).filter((name) => words.includes(name))
+  const help = asked.length === 0 || words.some((word) => HELP.includes(word))
+  for (const name of help ? Object.keys(commands) : asked) commands[name]!()
   return program
 }
 

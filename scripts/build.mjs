@@ -30,7 +30,12 @@ const STUB_FLAGS = [
 ]
 /** output → sources (first is compiled) and extra flags. */
 const C_PARTS = [
-  { out: 'libhost.so', dir: 'native/host', flags: ['-shared', '-fPIC', ...NODE_HEADERS] },
+  {
+    out: 'libhost.so',
+    dir: 'native/host',
+    also: ['native/launch/prepare.c', 'native/launch/prepare.h', 'native/launch/view.c'],
+    flags: ['-shared', '-fPIC', ...NODE_HEADERS],
+  },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },
   { out: 'agent', dir: 'native/agent', flags: ['-static'] },
   { out: 'probe', dir: 'native/probe', flags: ['-static'] },
@@ -40,10 +45,10 @@ const C_PARTS = [
 
 const newest = (paths) => Math.max(...paths.map((p) => statSync(p).mtimeMs))
 
-for (const { out, dir, flags } of C_PARTS) {
+for (const { out, dir, also = [], flags } of C_PARTS) {
   const abs = join(root, dir)
   if (!existsSync(abs)) continue
-  const files = readdirSync(abs).map((f) => join(abs, f))
+  const files = [...readdirSync(abs).map((f) => join(abs, f)), ...also.map((f) => join(root, f))]
   const sources = files.filter((f) => /\.[cS]$/.test(f))
   const target = join(dist, out)
   if (sources.length === 0) continue
@@ -83,6 +88,8 @@ const OPTIONS = {
   alias: { msgpackr: join(root, 'node_modules/msgpackr/index.js') },
   logLevel: 'warning',
 }
+/** As native/load.ts calls it. */
+const WRAPPED = { banner: { js: '(function(exports,require,module,__filename,__dirname){' }, footer: { js: '})' } }
 const PROGRAMS = {
   cli: 'runsc-cli/main.ts',
   sentry: 'syscalls/main.ts',
@@ -91,7 +98,7 @@ const PROGRAMS = {
 }
 for (const [name, entry] of Object.entries(PROGRAMS)) {
   rmSync(join(dist, `${name}.cache`), { force: true })
-  await build({ ...OPTIONS, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })
+  await build({ ...OPTIONS, ...WRAPPED, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })
   await build({ ...OPTIONS, entryPoints: [join(root, 'native/load.ts')], outfile: join(dist, `${name}.cjs`) })
 }
 /** Seldom run: plain bundles. */
@@ -112,7 +119,18 @@ const run = (program, args, training = []) =>
     timeout: 20_000,
   })
 for (const name of Object.keys(PROGRAMS))
-  run(node, ['--no-rehash-snapshot', '--v8-pool-size=0', join(dist, `${name}.cjs`), '--version'], [name])
+  run(
+    node,
+    [
+      '--no-rehash-snapshot',
+      '--v8-pool-size=0',
+      '--disable-sigusr1',
+      '--max-semi-space-size=8',
+      join(dist, `${name}.cjs`),
+      '--version',
+    ],
+    [name],
+  )
 if (process.getuid() === 0) {
   const bundle = mkdtempSync(join(tmpdir(), 'tssandbox-train-'))
   const tssandbox = (training, ...args) =>

@@ -7,6 +7,7 @@
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { holdSelfFds } from '../native/host.ts'
 import { exitGroup } from '../native/host-confine.ts'
+import { hostShutdown } from '../native/host-socket.ts'
 import { phase, recordPhases } from '../native/phases.ts'
 import { confine } from '../sentry/confine/confine.ts'
 import { sandboxId } from '../sentry/confine/identity.ts'
@@ -34,6 +35,7 @@ import { callPolicy, fillsMemory } from './call-policy.ts'
 import { startDebugLog } from './debug-log.ts'
 import { SYSCALL_BY_NR, SYSCALLS } from './table.ts'
 
+const SHUT_RDWR = 2
 const INTERNAL_FAILURE = 128
 /** How long a terminal may take for the last output. */
 const DRAIN_MS = 1000
@@ -116,8 +118,7 @@ function start(config: BootConfig): { kernel: Kernel; end: () => void } {
   return { kernel, end: endDebugLog }
 }
 
-function main(): void {
-  phase('code loaded')
+export function main(): void {
   const fd = bootFd()
   const config = JSON.parse(readFileSync(fd, 'utf8')) as BootConfig
   closeSync(fd)
@@ -128,7 +129,8 @@ function main(): void {
   } catch (error) {
     writeSync(config.fds.ready, `${JSON.stringify({ ok: false, error: message(error) })}\n`)
     if (process.env.TSSANDBOX_DEBUG) console.error(error)
-    process.exit(INTERNAL_FAILURE)
+    exitGroup(INTERNAL_FAILURE)
+    throw error
   }
   writeSync(config.fds.ready, '{"ok":true}\n')
   closeSync(config.fds.ready)
@@ -136,10 +138,10 @@ function main(): void {
   const code = kernel.run()
   phase('init has ended')
   end()
+  // It goes while this process does, which takes either some milliseconds.
+  hostShutdown(config.fds.gofer, SHUT_RDWR)
   systemConsole()?.drain(DRAIN_MS)
   kernel.platform.shutdown()
   phase('exits')
   exitGroup(code)
 }
-
-main()

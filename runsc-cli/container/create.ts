@@ -2,7 +2,7 @@
  * create: from a bundle to a sandbox whose init process waits for `start`. Whatever goes wrong, nothing is left behind;
  * whenever this process is killed, what is on disk suffices for `delete --force` to clean up.
  */
-import { mkdirSync, readlinkSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { phase } from '../../native/phases.ts'
 import { checkUnused, createCgroups, guestMemoryCgroups, limitCgroups, planCgroups } from '../cgroup/cgroup.ts'
@@ -17,7 +17,7 @@ import { type BorrowedTerminal, consoleForSocket } from './console.ts'
 import { destroy } from './destroy.ts'
 import { ContainerDirectory, type ContainerState, type Lock, writePidFile } from './directory.ts'
 import { OCI_VERSION, runHooks } from './hooks.ts'
-import { isAlive, processRef, until } from './liveness.ts'
+import { isAlive, processRef } from './liveness.ts'
 import { ensureMountPoints } from './mount-points.ts'
 import { isOwnNetwork } from './network-namespace.ts'
 import { type Sandbox, spawnSandbox } from './spawn.ts'
@@ -128,7 +128,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     const early = [...hooks.prestart, ...hooks.createRuntime, ...hooks.createContainer]
     if (early.length) {
       // Hooks may run as soon as the namespaces are there; the sentry boots meanwhile.
-      await Promise.race([sandbox.ready, namespacesReady(sandbox.sentry)])
+      await Promise.race([sandbox.ready, sandbox.prepared()])
       try {
         for (const kind of ['prestart', 'createRuntime', 'createContainer'] as const)
           await runHooks(kind, hooks[kind], { ...ociState(state, 'creating'), ociVersion: OCI_VERSION })
@@ -163,15 +163,4 @@ function checkConsole(request: CreateRequest, terminal: boolean): void {
     )
   if (!terminal && request.consoleSocket)
     throw new CliError('cannot use console socket if tssandbox will not detach or allocate tty')
-}
-
-/** `launch` has made the namespaces when it is replaced by Node. */
-async function namespacesReady(pid: number): Promise<void> {
-  await until(() => {
-    try {
-      return !readlinkSync(`/proc/${pid}/exe`).endsWith('/launch')
-    } catch {
-      return true
-    }
-  }, 10_000)
 }

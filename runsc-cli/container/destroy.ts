@@ -4,7 +4,7 @@ import { removeCgroups } from '../cgroup/cgroup.ts'
 import { CliError } from '../errors.ts'
 import type { ContainerDirectory, ContainerState } from './directory.ts'
 import { runHooksAnyway } from './hooks.ts'
-import { isAlive, sendSignal, until } from './liveness.ts'
+import { ended, isAlive, sendSignal } from './liveness.ts'
 import { ociState } from './status.ts'
 
 /** How long a gofer may take to see that its sentry is gone. */
@@ -16,9 +16,9 @@ export async function destroy(directory: ContainerDirectory, state: ContainerSta
   let warnings: string[] = []
   if (state) {
     sendSignal(state.sentry, 'SIGKILL')
-    const sentryGone = await until(() => !isAlive(state.sentry), KILL_PATIENCE_MS)
-    if (!(await until(() => !isAlive(state.gofer), GOFER_GRACE_MS))) sendSignal(state.gofer, 'SIGKILL')
-    const goferGone = await until(() => !isAlive(state.gofer), KILL_PATIENCE_MS)
+    const sentryGone = await ended(state.sentry, KILL_PATIENCE_MS)
+    if (!(await ended(state.gofer, GOFER_GRACE_MS))) sendSignal(state.gofer, 'SIGKILL')
+    const goferGone = await ended(state.gofer, KILL_PATIENCE_MS)
     const cgroupsGone = await removeCgroups([...state.cgroups].reverse())
     if (!sentryGone || !goferGone || !cgroupsGone)
       throw new CliError(`container "${directory.id}": ${leftovers(state)} would not go`)

@@ -40,6 +40,21 @@ export function sendSignal(ref: ProcessRef | null, signal: NodeJS.Signals | numb
   }
 }
 
+/** Waits for its end, without Node's event loop meanwhile. False after `timeoutMs`. */
+export async function ended(ref: ProcessRef | null, timeoutMs: number): Promise<boolean> {
+  if (!ref) return true
+  const { close, pidfdOpen, poll } = await import('../../native/host.ts')
+  const pidfd = pidfdOpen(ref.pid, 0)
+  if (pidfd < 0) return until(() => !isAlive(ref), timeoutMs)
+  const set = new DataView(new ArrayBuffer(8))
+  set.setInt32(0, pidfd, true)
+  set.setInt16(4, POLLIN, true)
+  if (isAlive(ref)) poll(set, 1, timeoutMs)
+  close(pidfd)
+  return !isAlive(ref)
+}
+const POLLIN = 1
+
 /** Not performance.now(), whose module takes 3 ms to load. */
 export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6
 

@@ -5,9 +5,8 @@
 import { closeSync, constants, mkdirSync, openSync, read, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
-import { distDir } from '../../native/library.ts'
 import { phase } from '../../native/phases.ts'
-import { childEnd, type ExitStatus, spawnProcess } from '../../native/spawn.ts'
+import { childEnd, type ExitStatus } from '../../native/spawn.ts'
 import {
   AF_UNIX,
   bindUnix,
@@ -17,11 +16,13 @@ import {
   SOCK_STREAM,
   socket,
 } from '../../native/unix-socket.ts'
+import { firstFd } from '../../native/waiting.ts'
 import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
 import { signalName } from '../signals.ts'
 import type { GoferMount } from '../spec/mounts.ts'
 import { openPhases } from './phases.ts'
+import { type Program, startProcess } from './start-process.ts'
 
 export interface SandboxSpec {
   boot: BootConfig
@@ -48,6 +49,8 @@ export interface Sandbox {
   /** Host pids. */
   sentry: number
   gofer: number
+  /** Settles when the sentry has its namespaces, or has ended. */
+  prepared(): Promise<void>
   /** Settles when the sentry has booted: undefined, or the reason why it did not. */
   ready: Promise<void>
   /** How the sentry ended. */
@@ -105,7 +108,7 @@ async function readLine(fd: number): Promise<string> {
   return text
 }
 
-/** Node flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
+/** Where Node is started anew: flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
 const SENTRY_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
 const GOFER_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
 
@@ -120,25 +123,22 @@ const SENTRY_CAPS = [1, 2, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19, 21, 23, 24]
   .reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
   .toString(16)
 
-/** Descriptors of a child by number: 0–2 first, the rest in the order they are added. */
+/** Descriptors of a child: 0–2 first, the rest in the order they are added, from `first` on. */
 class ChildFds {
-  readonly stdio: number[]
-  constructor(stdio: [number, number, number]) {
-    this.stdio = [...stdio]
+  readonly all: number[]
+  private readonly first: number
+  constructor(stdio: [number, number, number], program: Program) {
+    this.all = [...stdio]
+    this.first = firstFd(program)
   }
   /** The number that `fd` will have in the child; −1 stays −1. */
   add(fd: number): number {
-    return fd < 0 ? -1 : this.stdio.push(fd) - 1
-  }
-  get keep(): string[] {
-    return this.stdio.length > 3 ? ['--keep-fd', `3-${this.stdio.length - 1}`] : []
+    return fd < 0 ? -1 : this.first + this.all.push(fd) - 4
   }
 }
 
 export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const phases = openPhases(spec.boot.debugLog, spec.boot.id)
-  const dist = distDir()
-  const launch = join(dist, 'launch')
   const devNull = openSync('/dev/null', constants.O_RDWR)
   const vm = spec.boot.platform === 'microvm'
   // A VM asks by 9P, over a connection for each mount; this one then only tells it of the gofer's end.
@@ -150,9 +150,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
   const mayLower = mayLowerOomScore()
   const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
-  // native/load.ts
-  const train = process.env['TSSANDBOX_TRAIN']
-  const training = train ? ['--env', `TSSANDBOX_TRAIN=${train}`] : []
   const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
 
   const goferConfig = document(
@@ -170,29 +167,28 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     }),
   )
   const goferLog = openGoferLog(spec, devNull)
-  const goferFds = new ChildFds([devNull, devNull, goferLog])
+  const goferFds = new ChildFds([devNull, devNull, goferLog], 'gofer')
   const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
   const lifeline = goferFds.add(goferForGofer)
   const sessions = ninep.map(([, there]) => goferFds.add(there))
   goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
   if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
-  const gofer = spawnChild(
-    [
-      launch,
+  const gofer = startProcess({
+    program: 'gofer',
+    launch: [
       ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
       ...['--no-io-uring', ...protection, ...cgroups],
-      ...goferFds.keep,
-      ...training,
-      ...['--argv0', 'tssandbox-gofer', '--', process.execPath, ...GOFER_NODE, join(dist, 'gofer.cjs')],
-      ...goferArgs.map(String),
     ],
-    goferFds.stdio,
-  )
+    node: GOFER_NODE,
+    args: goferArgs.map(String),
+    fds: goferFds.all,
+  })
 
-  phase('gofer spawned')
+  phase('gofer started')
 
   const guestCgroups = spec.guestCgroups.map((dir) => openSync(join(dir, 'cgroup.procs'), 'w'))
-  const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number])
+  const program = vm ? 'microvm' : 'sentry'
+  const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number], program)
   const boot: BootConfig = {
     ...spec.boot,
     stubOomScoreAdj: Math.min(1000, spec.boot.stubOomScoreAdj + (mayLower ? 0 : OOM_DISTANCE)),
@@ -213,24 +209,22 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const bootFd = document('boot-config', JSON.stringify(boot))
   const bootNumber = fds.add(bootFd)
   const namespaces = spec.netns === undefined ? 'mnt,ipc,uts,net' : 'mnt,ipc,uts'
-  const sentry = spawnChild(
-    [
-      launch,
+  const sentry = startProcess({
+    program,
+    launch: [
       ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
       ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
       ...protection,
       ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
       ...cgroups,
-      ...fds.keep,
-      ...training,
-      ...['--chdir', '/', '--nofile', '1048576', '--argv0', vm ? 'tssandbox-microvm' : 'tssandbox-sentry'],
-      ...['--', process.execPath, ...(vm ? GOFER_NODE : SENTRY_NODE)],
-      ...[join(dist, vm ? 'microvm.cjs' : 'sentry.cjs'), '--boot-fd', String(bootNumber)],
+      ...['--chdir', '/', '--nofile', '1048576'],
     ],
-    fds.stdio,
-  )
+    node: vm ? GOFER_NODE : SENTRY_NODE,
+    args: ['--boot-fd', String(bootNumber)],
+    fds: fds.all,
+  })
 
-  phase('sentry spawned')
+  phase('sentry started')
 
   for (const fd of [
     ...ninep.flat(),
@@ -246,8 +240,9 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
-  const ended = childEnd(sentry)
-  return { sentry, gofer, owner: ownerHere, ready: booted(readLine(readyFds[0]!), ended), ended }
+  const ended = childEnd(sentry.pid)
+  const ready = booted(readLine(readyFds[0]!), ended)
+  return { sentry: sentry.pid, gofer: gofer.pid, owner: ownerHere, prepared: sentry.prepared, ready, ended }
 }
 
 /**
@@ -268,12 +263,6 @@ function openGoferLog({ boot, stdio }: SandboxSpec, devNull: number): number {
     return openSync(join(boot.debugLog, `${boot.id}.gofer.log`), 'a', 0o600)
   }
   return stdio[2] < 0 ? devNull : stdio[2]
-}
-
-function spawnChild(args: string[], fds: number[]): number {
-  const pid = spawnProcess(args, fds)
-  if (pid < 0) throw new CliError(`cannot run ${args[0]} (errno ${-pid}): is the project built?`)
-  return pid
 }
 
 async function booted(line: Promise<string>, ended: Promise<ExitStatus>): Promise<void> {
