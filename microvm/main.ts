@@ -64,6 +64,7 @@ function greet(agent: number): void {
 function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   const { fds } = boot
   const loop = new Loop()
+  const container = new VmContainer(boot, 1, loop)
   const dist = distDir()
   const store = new Store(boot.microvm!.store, dist)
   const vmm = new Qemu(dist)
@@ -81,7 +82,6 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
   for (const fd of [agentThere, consoleThere, noCable, ...ninep, tap]) if (fd >= 0) close(fd)
 
-  const container = new VmContainer(boot, 1, loop)
   const console = new ConsoleLog(consoleFd, loop)
   const agent = new AgentClient(agentFd, loop, container)
   container.agent = agent

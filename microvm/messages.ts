@@ -4,6 +4,7 @@
  * `handle` names a process that the host started, `container` a container of the VM; both are the host's numbers.
  */
 import type { BootConfig, MountSpec, ProcessSpec } from '../sentry/control/protocol.ts'
+import type { GuestFilter } from './seccomp.ts'
 import type { Encodable } from './wire.ts'
 
 export const AGENT_VERSION = 1
@@ -62,7 +63,8 @@ const AS_IT_IS = 1001
 
 const bits = (caps: readonly number[]) => caps.reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
 
-export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[]): Encodable {
+/** `filter`: null for none. */
+export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[], filter: GuestFilter | null): Encodable {
   const c = p.capabilities
   const limit = (value: number) => (value < 0 ? INFINITY : BigInt(value))
   return [
@@ -81,8 +83,8 @@ export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[]): Encod
     p.noNewPrivileges,
     p.oomScoreAdj ?? AS_IT_IS,
     [...stdio],
-    // Room for the next field without a new version on both ends.
-    0,
+    filter?.program ?? '',
+    filter?.flags ?? 0,
   ]
 }
 
@@ -100,6 +102,7 @@ export function containerOrder(
   container: number,
   port: (mount: number) => number,
   stdio: readonly StdioKind[],
+  filter: GuestFilter | null,
 ): Encodable[] {
   return [
     container,
@@ -120,6 +123,6 @@ export function containerOrder(
     boot.sysctl.map(([name, value]) => `${name}=${value}`),
     boot.limits.pids,
     Math.ceil(boot.limits.memory / 1024),
-    processOrder(boot.process, stdio),
+    processOrder(boot.process, stdio, filter),
   ]
 }

@@ -9,6 +9,7 @@ import type { BootConfig, ProcessInfo, ProcessSpec, RunState, SignalTarget, Stat
 import type { AgentClient, AgentListener, AgentReply } from './agent.ts'
 import type { Loop } from './loop.ts'
 import { containerOrder, MSG, processOrder, TARGETS } from './messages.ts'
+import { compileProfile, type GuestFilter } from './seccomp.ts'
 import { ProcessStreams, stdioKind } from './streams.ts'
 import { Fields, WireError } from './wire.ts'
 
@@ -40,6 +41,8 @@ export class VmContainer implements ContainerControl, AgentListener {
   private readonly byHandle = new Map<number, GuestProcess>()
   private readonly byPid = new Map<number, GuestProcess>()
   private nextHandle = INIT_HANDLE
+  /** For init and whatever is exec'd. */
+  private readonly filter: GuestFilter | null
   /** Set once: the exit code of this process. */
   exitCode = -1
   /** Why the VM is no more, when it went by itself. */
@@ -53,6 +56,7 @@ export class VmContainer implements ContainerControl, AgentListener {
     this.boot = boot
     this.container = container
     this.loop = loop
+    this.filter = boot.seccomp ? compileProfile(boot.seccomp) : null
   }
 
   /** Everything but the run: '' or why not. */
@@ -61,7 +65,7 @@ export class VmContainer implements ContainerControl, AgentListener {
     const { stdio, console } = boot.fds
     const process = this.add(stdio, console)
     const kinds = stdio.map(stdioKind)
-    const order = containerOrder(boot, this.container, port, kinds)
+    const order = containerOrder(boot, this.container, port, kinds, this.filter)
     const reply = this.agent.request(CREATE_PATIENCE_MS, MSG.CREATE, process.handle, ...order)
     if (reply.errno) return this.failure || reply.text || `errno ${reply.errno}`
     process.pid = 1
@@ -106,7 +110,7 @@ export class VmContainer implements ContainerControl, AgentListener {
     const stdio = terminal ? [-1, -1, -1] : fds
     const process = this.add(stdio, terminal ? fds[0]! : -1)
     const kinds = stdio.map(stdioKind)
-    const order = processOrder(spec, kinds)
+    const order = processOrder(spec, kinds, this.filter)
     const reply = this.agent.request(PATIENCE_MS, MSG.EXEC, this.container, process.handle, order)
     const pid = reply.errno ? 0 : this.readPid(reply)
     if (pid <= 1) {

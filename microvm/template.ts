@@ -12,6 +12,8 @@ import { NINEP_PORTS, type Template, type Vmm, type VmShape } from './vmm.ts'
 const DEVICES = 1
 
 interface TemplateManifest {
+  /** Without it the template is of no use. */
+  image: string
   memoryBytes: number
   stateBytes: number
 }
@@ -44,6 +46,7 @@ export function template(store: Store, vmm: Vmm, shape: VmShape, ready: (agent: 
   store.publish(dir, (temporary) => {
     vmm.save(shape, temporary, ready)
     const manifest: TemplateManifest = {
+      image: shape.image.hash,
       memoryBytes: statSync(join(temporary, 'memory')).size,
       stateBytes: statSync(join(temporary, 'state')).size,
     }

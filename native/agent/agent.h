@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <linux/filter.h>
+
 #include "frame.h"
 
 enum {
@@ -71,6 +73,9 @@ struct process_order {
 	uint32_t rows, cols;
 	int oom_score_adj; /* 1001: as it is */
 	uint32_t stdio[3];
+	/* For seccomp(2); count 0: none. The kernel checks the program itself. */
+	struct sock_filter *filter;
+	uint32_t filter_count, filter_flags;
 };
 
 struct mount_order {

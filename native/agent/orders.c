@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/bpf_common.h>
+
 #include "agent.h"
 
 enum { MAX_PATH = 4096, MAX_TEXT = 1 << 17 /* Linux's own limit of one argument */ };
@@ -35,10 +37,29 @@ static uint32_t read_list(struct reader *r, char **out, uint32_t max)
 	return count;
 }
 
+static void read_filter(struct reader *r, struct process_order *o)
+{
+	uint32_t length;
+	const unsigned char *program = read_bytes(r, BPF_MAXINSNS * sizeof *o->filter, &length);
+
+	o->filter_flags = read_u32(r);
+	if (length % sizeof *o->filter)
+		r->bad = true;
+	if (r->bad || !length)
+		return;
+	o->filter = malloc(length);
+	if (!o->filter) {
+		r->bad = true;
+		return;
+	}
+	memcpy(o->filter, program, length);
+	o->filter_count = length / sizeof *o->filter;
+}
+
 bool read_process(struct reader *r, struct process_order *o)
 {
 	memset(o, 0, sizeof *o);
-	if (read_array(r, 16) != 16)
+	if (read_array(r, 17) != 17)
 		r->bad = true;
 	o->args = read_strings(r);
 	o->env = read_strings(r);
@@ -70,7 +91,7 @@ bool read_process(struct reader *r, struct process_order *o)
 		r->bad = true;
 	for (int i = 0; i < 3; i++)
 		o->stdio[i] = read_int(r, STDIO_NULL, STDIO_TTY);
-	read_u32(r); /* room for a next field */
+	read_filter(r, o);
 	if (r->bad || !o->args[0] || o->cwd[0] != '/' || o->terminal != (o->stdio[0] == STDIO_TTY)) {
 		process_order_free(o);
 		r->bad = true;
@@ -83,6 +104,7 @@ void process_order_free(struct process_order *o)
 	strings_free(o->args);
 	strings_free(o->env);
 	free(o->cwd);
+	free(o->filter);
 	memset(o, 0, sizeof *o);
 }
 

@@ -51,9 +51,9 @@ export interface Created {
 export async function create(request: CreateRequest, options: GlobalOptions, log: Log): Promise<Created> {
   phase('code loaded')
   const spec = loadBundle(request.bundle, request.configName)
-  for (const warning of spec.warnings) log.warn(warning)
   const directory = new ContainerDirectory(options.root, request.id)
   const { boot, gofer } = planBoot(request.id, spec, options)
+  for (const warning of spec.warnings) log.warn(warning)
   boot.autoStart = request.startAtOnce && !hasHooksBeforeStart(spec.config.hooks)
   checkConsole(request, boot.process.terminal)
 

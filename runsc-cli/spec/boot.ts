@@ -28,6 +28,8 @@ export const NO_BOOT_FDS: BootFds = {
   controllingConsole: false,
 }
 
+const NO_SECCOMP = 'the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel'
+
 /** CPUs that a CFS quota allows, rounded up; 0: no quota. */
 export function cpusOfQuota(quota: number | undefined, period: number | undefined): number {
   return quota !== undefined && quota > 0 ? Math.max(1, Math.ceil(quota / (period || 100_000))) : 0
@@ -74,6 +76,10 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     strace: options.strace,
     debugLog: options.debugLog,
     fds: NO_BOOT_FDS,
+  }
+  if (linux?.seccomp) {
+    if (boot.platform === 'microvm') boot.seccomp = linux.seccomp
+    else spec.warnings.push(`${bundle}/config.json: linux.seccomp: ${NO_SECCOMP}`)
   }
   return { boot, gofer }
 }

@@ -35,11 +35,6 @@ export function refuseUnsupported(config: Config, refuse: Refuse, warn: Warn): v
   const linux = config.linux
   if (!linux) return
 
-  if (linux.seccomp !== undefined)
-    warn(
-      'linux.seccomp',
-      'the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel',
-    )
   if (linux.mountLabel) warn('linux.mountLabel', 'not applied: the guest never reaches the host kernel')
   if (linux.intelRdt !== undefined) warn('linux.intelRdt', 'not applied')
   if (linux.memoryPolicy !== undefined) warn('linux.memoryPolicy', 'not applied')

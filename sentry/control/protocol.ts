@@ -101,6 +101,8 @@ export interface BootConfig {
   /** Host oom_score_adj of the stub processes: the sentry's own is lower, so that a guest dies before its kernel does. */
   stubOomScoreAdj: number
   platform: PlatformName
+  /** For the guest's kernel, with the platform `microvm`. */
+  seccomp?: SeccompProfile
   /** Only for the platform `microvm`. */
   microvm?: MicrovmConfig
   /** Run init at once instead of waiting for the `start` request (`do` and foreground `run`). */
@@ -119,6 +121,21 @@ export interface MicrovmConfig {
   accel: 'auto' | 'kvm' | 'tcg'
   /** Restore a saved VM instead of booting one. */
   template: boolean
+}
+
+/** config.json's linux.seccomp. */
+export interface SeccompProfile {
+  defaultAction: string
+  defaultErrnoRet?: number | undefined
+  /** undefined: the default ones. */
+  flags?: string[] | undefined
+  listenerPath?: string | undefined
+  syscalls: {
+    names: string[]
+    action: string
+    errnoRet?: number | undefined
+    args: { index: number; value: number; valueTwo: number; op: string }[]
+  }[]
 }
 
 export interface BootFds {

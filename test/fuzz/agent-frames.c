@@ -26,7 +26,7 @@ static void strings(struct writer *w, int count)
 
 static void process(struct writer *w)
 {
-	write_array(w, 16);
+	write_array(w, 17);
 	strings(w, 3), strings(w, 5);
 	write_bytes(w, "/", 1);
 	write_u64(w, 0), write_u64(w, 70000);
@@ -41,7 +41,8 @@ static void process(struct writer *w)
 	w->buffer[w->length++] = 0xc3;
 	write_int(w, -500);
 	write_array(w, 3), write_u64(w, 0), write_u64(w, 1), write_u64(w, 1);
-	write_u64(w, 0);
+	/* The architecture, then: allow. */
+	write_bytes(w, "\x20\0\0\0\4\0\0\0\6\0\0\0\0\0\xff\x7f", 16), write_u64(w, 4);
 }
 
 static void container(struct writer *w)

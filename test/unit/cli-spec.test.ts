@@ -99,13 +99,27 @@ test('what is harmless to leave out is warned about', () => {
   const { warnings } = load({
     ...minimal(),
     process: { ...minimal().process, apparmorProfile: 'p', oddField: 1 },
-    linux: { seccomp: {}, namespaces: [{ type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'mount' }] },
+    linux: { namespaces: [{ type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'mount' }] },
   })
   expect(warnings.map((w) => w.replace(/^.*config\.json: /, ''))).toEqual([
     'process.oddField: unknown field, ignored',
     'process.apparmorProfile: not applied: the guest never reaches the host kernel',
-    'linux.seccomp: the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel',
   ])
+})
+
+test('a seccomp profile goes to a guest’s kernel; the sentry says that it does without', () => {
+  const seccomp = { defaultAction: 'SCMP_ACT_ERRNO', syscalls: [{ names: ['read'], action: 'SCMP_ACT_ALLOW' }] }
+  const spec = load({ ...minimal(), linux: { seccomp } })
+  expect(planBoot('id', spec, OPTIONS).boot.seccomp).toBeUndefined()
+  expect(spec.warnings.at(-1)).toMatch(/linux\.seccomp: .* not applied; the guest never reaches the host kernel/)
+  const vm = load({ ...minimal(), linux: { seccomp } })
+  expect(planBoot('id', vm, { ...OPTIONS, platform: 'microvm' }).boot.seccomp?.syscalls[0]).toEqual({
+    ...seccomp.syscalls[0],
+    args: [],
+  })
+  expect(vm.warnings.filter((w) => w.includes('seccomp'))).toEqual([])
+  const broken = { ...seccomp, syscalls: [{ names: ['read'], action: 'x', args: [{ index: 6, value: 0, op: 'x' }] }] }
+  expect(() => load({ ...minimal(), linux: { seccomp: broken } })).toThrow(/seccomp\.syscalls\[0\]\.args\[0\]\.index/)
 })
 
 test('what spec writes is accepted without an unknown field', () => {
