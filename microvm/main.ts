@@ -15,18 +15,21 @@ import { chooseAccel } from './accel.ts'
 import { AgentClient, type AgentListener } from './agent.ts'
 import { ConsoleLog } from './console-log.ts'
 import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
+import { join } from './member.ts'
 import { MSG } from './messages.ts'
 import { joinInterface, NO_NETWORK, openTap } from './network.ts'
+import { Pod } from './pod.ts'
 import { Qemu } from './qemu.ts'
 import { VmContainer } from './sandbox.ts'
 import { socketPair } from './sockets.ts'
 import { Store } from './store.ts'
 import { template } from './template.ts'
-import type { VmConnections, VmShape } from './vmm.ts'
+import { NINEP_PORTS, POD_PORTS, type VmConnections, type VmShape } from './vmm.ts'
 
 const INTERNAL_FAILURE = 128
 const HELLO_MS = 60_000
 const WAKE_MS = 15_000
+const GOFER_GRACE_MS = 300
 const MIB = 1 << 20
 /** Without a limit. Pages that the guest does not touch cost nothing. */
 const DEFAULT_MEMORY = 1024
@@ -40,7 +43,11 @@ const NOBODY: AgentListener = { output() {}, consumed() {}, exited() {}, gone() 
 function vmShape(boot: BootConfig, store: Store): VmShape {
   const facts = store.hostFacts()
   const { accel } = chooseAccel(boot.microvm!.accel, facts)
-  const wanted = boot.limits.memory ? boot.limits.memory / MIB + KERNEL_MEMORY : DEFAULT_MEMORY
+  const limit = Math.max(boot.limits.memory, boot.pod?.memory ?? 0)
+  const wanted = limit && !(boot.pod && !boot.pod.memory) ? limit / MIB + KERNEL_MEMORY : DEFAULT_MEMORY
+  const growing = boot.pod !== undefined
+  const mounts = boot.fds.ninep?.length ?? 0
+  if (mounts > NINEP_PORTS) throw new Error(`${mounts} mounts are more than a virtual machine has room for`)
   return {
     image: store.image(),
     accel,
@@ -49,6 +56,8 @@ function vmShape(boot: BootConfig, store: Store): VmShape {
     // Emulated CPUs take turns badly; and each costs boot time.
     cpus: accel === 'tcg' ? 1 : Math.min(MAX_CPUS, boot.limits.cpus || MAX_CPUS),
     tscKhz: facts.tscKhz,
+    ports: growing && mounts <= POD_PORTS ? POD_PORTS : NINEP_PORTS,
+    growing,
   }
 }
 
@@ -61,10 +70,10 @@ function greet(agent: number): void {
   if (!greeted) throw new Error('the virtual machine does not boot')
 }
 
-function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
+/** A VM with the container in it, created. */
+function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const { fds } = boot
-  const loop = new Loop()
-  const container = new VmContainer(boot, 1, loop)
+  const container = new VmContainer(boot, loop)
   const dist = distDir()
   const store = new Store(boot.microvm!.store, dist)
   const vmm = new Qemu(dist)
@@ -83,8 +92,11 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   for (const fd of [agentThere, consoleThere, noCable, ...ninep, tap]) if (fd >= 0) close(fd)
 
   const console = new ConsoleLog(consoleFd, loop)
-  const agent = new AgentClient(agentFd, loop, container)
+  const pod = boot.pod ? new Pod(container, vm, loop) : null
+  const agent = new AgentClient(agentFd, loop, pod ?? container)
   container.agent = agent
+  container.pod = pod
+  if (pod) pod.agent = agent
   const pidfd = pidfdOpen(vm.pid, 0)
   loop.watch(pidfd, EPOLLIN, {
     onHostEvents() {
@@ -93,14 +105,6 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
       agent.fail('it has ended')
     },
   })
-  if (fds.gofer >= 0)
-    loop.watch(fds.gofer, EPOLLIN | EPOLLRDHUP, {
-      onHostEvents() {
-        loop.unwatch(fds.gofer)
-        container.failure = `the gofer of container ${boot.id} is gone`
-        if (container.exitCode < 0) container.exitCode = INTERNAL_FAILURE
-      },
-    })
   if (!saved && !agent.waitForHello(HELLO_MS)) throw new Error(`the virtual machine does not boot${console.tail()}`)
   const seed = Buffer.alloc(64)
   getrandom(seed, seed.length, 0)
@@ -117,6 +121,25 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
     return errno ? `the network inside: ${text}, errno ${errno}` : ''
   }
   container.describeEnd = () => console.tail()
+  return container
+}
+
+function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
+  const { fds } = boot
+  const loop = new Loop()
+  const container = boot.pod?.role === 'member' ? join(boot, loop) : startVm(boot, loop)
+  if (fds.gofer >= 0)
+    loop.watch(fds.gofer, EPOLLIN | EPOLLRDHUP, {
+      onHostEvents() {
+        loop.unwatch(fds.gofer)
+        // The end of the virtual machine is its gofers' end, too: then that is the reason.
+        loop.after(GOFER_GRACE_MS, () => {
+          if (container.exitCode >= 0) return
+          container.failure = `the gofer of container ${boot.id} is gone`
+          container.exitCode = INTERNAL_FAILURE
+        })
+      },
+    })
   new ControlServer(fds.control, fds.owner, container, loop)
   if (fds.controllingConsole) followConsoleSize(fds.console, container, loop)
   if (boot.autoStart) {

@@ -53,6 +53,16 @@ export const MSG = {
   EXIT: 68,
 } as const
 
+/** Between monitors: how many descriptors of 9P connections come along. */
+export const JOIN = 32
+
+/** Containers of a VM are numbered from here; so are the handles of their processes, within each. */
+export const FIRST_CONTAINER = 1
+export const LAST_CONTAINER = 4095
+const HANDLES = 1 << 20
+export const containerOf = (handle: number): number => Math.floor(handle / HANDLES)
+export const handleOf = (container: number, n: number): number => container * HANDLES + (n % HANDLES)
+
 export type StdioKind = 0 | 1 | 2
 export const STDIO = { NULL: 0, PIPE: 1, TTY: 2 } as const
 
@@ -96,16 +106,18 @@ function mountFlags(m: MountSpec): number {
   return (f.readonly ? 1 : 0) | (f.nosuid ? 2 : 0) | (f.nodev ? 4 : 0) | (f.noexec ? 8 : 0) | (f.noatime ? 1024 : 0)
 }
 
-/** `port(n)`: which 9P port serves the gofer's mount n. */
+/** `port(n)`: which 9P port serves the gofer's mount n. `sandbox`: whose ipc and uts namespaces it shares; 0: nobody's. */
 export function containerOrder(
   boot: BootConfig,
   container: number,
   port: (mount: number) => number,
   stdio: readonly StdioKind[],
   filter: GuestFilter | null,
+  sandbox: number,
 ): Encodable[] {
   return [
     container,
+    sandbox,
     [port(boot.root.goferMount), boot.root.readonly, boot.root.overlay],
     boot.mounts.map((m) => [
       m.destination,

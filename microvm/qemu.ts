@@ -11,15 +11,7 @@ import { join } from 'node:path'
 import { close } from '../native/host.ts'
 import { QmpClient } from './qmp.ts'
 import { socketPair } from './sockets.ts'
-import {
-  type Confinement,
-  NINEP_PORTS,
-  type RunningVm,
-  type Template,
-  type VmConnections,
-  type Vmm,
-  type VmShape,
-} from './vmm.ts'
+import type { Confinement, RunningVm, Template, VmConnections, Vmm, VmShape } from './vmm.ts'
 
 const PLACES = ['/usr/bin/qemu-system-x86_64', '/usr/local/bin/qemu-system-x86_64']
 
@@ -34,7 +26,8 @@ const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 /** What QEMU reads: its libraries, firmware and device modules. Not below: any configuration or user's file. */
 const QEMU_FILES = ['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/dev/null', '/dev/urandom']
 
-const MAX_VIRTIO_PORTS = NINEP_PORTS + 2
+/** Of one virtio-serial device, counting number 0, which is a console's. */
+const MAX_SERIAL_PORTS = 31
 
 /** `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. */
 function commandLine(shape: VmShape): string {
@@ -73,15 +66,21 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     ...['-accel', accel, '-cpu', accel === 'kvm' ? 'host' : 'max'],
     ...['-m', `${shape.memory}M`, '-smp', String(shape.cpus)],
     ...['-chardev', `socket,id=console,fd=${fds.console}`, '-serial', 'chardev:console'],
-    ...['-device', `virtio-serial-device,max_ports=${MAX_VIRTIO_PORTS}`],
-    ...['-chardev', `socket,id=agent,fd=${fds.agent}`, '-device', 'virtserialport,chardev=agent,name=agent'],
+    ...['-device', `virtio-serial-device,id=serial0,max_ports=${shape.growing ? MAX_SERIAL_PORTS : shape.ports + 2}`],
+    ...(shape.growing ? ['-device', `virtio-serial-device,id=serial1,max_ports=${MAX_SERIAL_PORTS}`] : []),
+    ...[
+      '-chardev',
+      `socket,id=agent,fd=${fds.agent}`,
+      '-device',
+      'virtserialport,bus=serial0.0,chardev=agent,name=agent',
+    ],
   ]
   // A restored VM has them in its memory, and QEMU would only read 70 MB for nothing.
   if (boots) args.push('-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape))
-  for (let port = 0; port < NINEP_PORTS; port++) {
+  for (let port = 0; port < shape.ports; port++) {
     const fd = fds.ninep[port] ?? -1
     args.push('-chardev', fd < 0 ? `null,id=np${port}` : `socket,id=np${port},fd=${fd}`)
-    args.push('-device', `virtserialport,chardev=np${port},name=9p.${port}`)
+    args.push('-device', `virtserialport,bus=serial0.0,chardev=np${port},name=9p.${port}`)
   }
   // No offloads: the tap has them or not by its host, and a template must fit both.
   const plain = [
@@ -110,6 +109,72 @@ const IGNORE_SHARED = { capabilities: [{ capability: 'x-ignore-shared', state: t
 
 const qmpArguments = (fd: number) => ['-chardev', `socket,id=qmp,fd=${fd}`, '-mon', 'chardev=qmp,mode=control']
 
+const FIXED: Omit<RunningVm, 'pid' | 'fixedPorts'> = {
+  connect() {
+    throw new Error('this virtual machine takes no more mounts')
+  },
+  disconnect() {},
+  tidy: () => true,
+  events: -1,
+  hear() {},
+}
+
+/** Ports that come and go while it runs: each is a virtserialport with a chardev, whose names are never used again. */
+class GrowingVm implements RunningVm {
+  readonly pid: number
+  readonly fixedPorts: number
+  private readonly qmp: QmpClient
+  private serial = 0
+  /** By port: the name of what is behind it. */
+  private readonly names = new Map<number, string>()
+  /** Chardevs whose ports are gone. */
+  private doomed: string[] = []
+
+  constructor(pid: number, fixedPorts: number, qmp: QmpClient) {
+    this.pid = pid
+    this.fixedPorts = fixedPorts
+    this.qmp = qmp
+  }
+
+  connect(port: number, fd: number): void {
+    const { qmp } = this
+    const name = `late${this.serial++}`
+    // The first bus has room for what the others leave.
+    const bus = port < MAX_SERIAL_PORTS - 2 ? 'serial0.0' : 'serial1.0'
+    qmp.giveFd(name, fd)
+    const backend = { type: 'socket', data: { addr: { type: 'fd', data: { str: name } }, server: false } }
+    qmp.run('chardev-add', { id: name, backend })
+    try {
+      qmp.run('device_add', { driver: 'virtserialport', id: `port-${name}`, bus, chardev: name, name: `9p.${port}` })
+    } catch (error) {
+      this.doomed.push(name)
+      throw error
+    }
+    this.names.set(port, name)
+  }
+
+  get events(): number {
+    return this.qmp.fd
+  }
+
+  hear(): void {
+    this.qmp.hear()
+  }
+
+  disconnect(port: number): void {
+    const name = this.names.get(port)
+    if (!name) return
+    this.names.delete(port)
+    this.qmp.attempt('device_del', { id: `port-${name}` })
+    this.doomed.push(name)
+  }
+
+  tidy(): boolean {
+    this.doomed = this.doomed.filter((id) => !this.qmp.attempt('chardev-remove', { id }))
+    return this.doomed.length === 0
+  }
+}
+
 export class Qemu implements Vmm {
   private readonly path = findQemu()
   private readonly dist: string
@@ -126,7 +191,15 @@ export class Qemu implements Vmm {
 
   boot(shape: VmShape, to: VmConnections, confinement: Confinement): RunningVm {
     const fds = new ChildFds()
-    return this.spawn([...this.machine(shape, 'memory-backend-ram', to, fds, true)], fds, confinement, [], shape)
+    const args = this.machine(shape, 'memory-backend-ram', to, fds, true)
+    if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid: this.spawn(args, fds, confinement, [], shape) }
+    const [control, controlThere] = socketPair()
+    args.push(...qmpArguments(fds.add(controlThere)))
+    const pid = this.spawn(args, fds, confinement, [], shape)
+    close(controlThere)
+    const qmp = new QmpClient(control)
+    qmp.run('qmp_capabilities')
+    return new GrowingVm(pid, shape.ports, qmp)
   }
 
   restore(shape: VmShape, template: Template, to: VmConnections, confinement: Confinement): RunningVm {
@@ -141,16 +214,19 @@ export class Qemu implements Vmm {
       ...qmpArguments(fds.add(controlThere)),
     ]
     // In one go: QEMU takes them when it has set the machine up, and runs it when it is restored.
-    new QmpClient(control).send(
+    const qmp = new QmpClient(control)
+    qmp.send(
       ['qmp_capabilities', {}],
       ['migrate-set-capabilities', IGNORE_SHARED],
       ['migrate-incoming', { uri: `fd:${fds.add(state)}` }],
     )
     const env = [`LD_PRELOAD=${join(this.dist, 'private-memory.so')}`, `TSSANDBOX_TEMPLATE=${template.memory}`]
-    const vm = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
+    const pid = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
     closeSync(state)
     close(controlThere)
-    return vm
+    if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid }
+    qmp.pass(3)
+    return new GrowingVm(pid, shape.ports, qmp)
   }
 
   private machine(shape: VmShape, memory: string, to: VmConnections, fds: ChildFds, boots: boolean): string[] {
@@ -171,7 +247,7 @@ export class Qemu implements Vmm {
     env: string[],
     shape: VmShape,
     files: string[] = [],
-  ): RunningVm {
+  ): number {
     const views = [...QEMU_FILES, shape.image.vmlinux, shape.image.initramfs, ...files]
     if (shape.accel === 'kvm') views.push('/dev/kvm')
     const group = shape.accel === 'kvm' ? statSync('/dev/kvm').gid : c.id
@@ -189,7 +265,7 @@ export class Qemu implements Vmm {
     const child = spawn(join(this.dist, 'launch'), launch, { stdio })
     child.on('error', () => {})
     if (child.pid === undefined) throw new Error('cannot run launch: is the project built?')
-    return { pid: child.pid }
+    return child.pid
   }
 
   save(shape: VmShape, dir: string, ready: (agent: number) => void): void {

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Store } from './store.ts'
-import { NINEP_PORTS, type Template, type Vmm, type VmShape } from './vmm.ts'
+import type { Template, Vmm, VmShape } from './vmm.ts'
 
 /** Counts up with any change of the machine's devices or of what the agent does before it says hello. */
 const DEVICES = 1
@@ -20,7 +20,8 @@ interface TemplateManifest {
 
 /** Everything that a restored VM has to have in common with the saved one. */
 export function templateName(shape: VmShape, vmm: string): string {
-  const key = [shape.image.hash, shape.accel, shape.memory, shape.cpus, shape.tscKhz, NINEP_PORTS, DEVICES, vmm]
+  const { image, accel, memory, cpus, tscKhz, ports, growing } = shape
+  const key = [image.hash, accel, memory, cpus, tscKhz, ports, growing, DEVICES, vmm]
   return createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 24)
 }
 

@@ -7,6 +7,10 @@ import type { Image } from './store.ts'
 
 /** 9P connections of one VM at most: serial ports, whose number is fixed when the VM is made. */
 export const NINEP_PORTS = 20
+/** In the VM of a pod, whose sandbox has few mounts; members' ports are put into the running VM. */
+export const POD_PORTS = 4
+/** 9P ports have numbers below this (native/agent/agent.h). */
+export const PORT_NUMBERS = 64
 
 /** What a VM consists of. Two of the same shape can be restored from one template. */
 export interface VmShape {
@@ -16,6 +20,10 @@ export interface VmShape {
   memory: number
   cpus: number
   tscKhz: number
+  /** 9P ports that are there from the start. */
+  ports: number
+  /** More can be put in later. */
+  growing: boolean
 }
 
 export interface VmConnections {
@@ -45,6 +53,16 @@ export interface Confinement {
 
 export interface RunningVm {
   pid: number
+  fixedPorts: number
+  /** Makes a 9P port for a connected socket. Only where the shape is `growing`. Throws an Error that says why not. */
+  connect(port: number, fd: number): void
+  /** Takes it out again. */
+  disconnect(port: number): void
+  /** Readable when the VMM tells something unasked, which has to be taken off it; −1: it never does. */
+  events: number
+  hear(): void
+  /** Lets go of what disconnected ports have held; false: not of all yet. */
+  tidy(): boolean
 }
 
 export interface Vmm {

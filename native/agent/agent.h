@@ -86,7 +86,7 @@ struct mount_order {
 };
 
 struct container_order {
-	uint32_t id;
+	uint32_t id, sandbox; /* sandbox: the container whose ipc and uts namespaces it shares, or 0 */
 	int root_port;
 	bool root_readonly, root_overlay;
 	char *hostname, *domainname;
@@ -155,7 +155,8 @@ void child_fail(int sync, int error, const char *format, ...) __attribute__((nor
 void child_ready(int sync, uint32_t inner);
 
 /* container.c */
-void container_main(struct container_order *o, int sync) __attribute__((noreturn));
+/* `sandbox`: init of the sandbox, or 0. */
+void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
 /* join.c: exec. */
 void join_main(pid_t init, uint32_t container, struct process_order *o, int sync) __attribute__((noreturn));
 

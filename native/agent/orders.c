@@ -128,6 +128,7 @@ bool read_container(struct reader *r, struct container_order *o)
 	memset(o, 0, sizeof *o);
 	memset(o->transport, -1, sizeof o->transport);
 	o->id = read_u32(r);
+	o->sandbox = read_u32(r);
 	if (read_array(r, 3) != 3)
 		r->bad = true;
 	o->root_port = read_int(r, 0, 63);

@@ -47,11 +47,8 @@ export function refuseUnsupported(config: Config, refuse: Refuse, warn: Warn): v
   if (linux.uidMappings.length) refuse('linux.uidMappings', 'user namespaces are not supported')
   if (linux.gidMappings.length) refuse('linux.gidMappings', 'user namespaces are not supported')
 
-  linux.namespaces.forEach(({ type, path }, i) => {
-    const at = `linux.namespaces[${i}]`
-    if (type === 'user' || type === 'time') refuse(at, `${type} namespaces are not supported`)
-    if (path && type !== 'network' && type !== 'cgroup')
-      refuse(`${at}.path`, `joining a ${type} namespace is not supported: each sandbox has its own kernel`)
+  linux.namespaces.forEach(({ type }, i) => {
+    if (type === 'user' || type === 'time') refuse(`linux.namespaces[${i}]`, `${type} namespaces are not supported`)
   })
   for (const type of ['pid', 'ipc', 'uts', 'mount'] as const) {
     if (!linux.namespaces.some((n) => n.type === type))

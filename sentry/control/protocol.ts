@@ -105,6 +105,8 @@ export interface BootConfig {
   seccomp?: SeccompProfile
   /** Only for the platform `microvm`. */
   microvm?: MicrovmConfig
+  /** Of a pod, whose containers share a virtual machine. */
+  pod?: PodConfig | undefined
   /** Run init at once instead of waiting for the `start` request (`do` and foreground `run`). */
   autoStart: boolean
   strace: boolean
@@ -114,6 +116,15 @@ export interface BootConfig {
 }
 
 export type PlatformName = 'auto' | 'ptrace' | 'systrap' | 'microvm'
+
+export interface PodConfig {
+  /** `sandbox`: its VM is the pod's. */
+  role: 'sandbox' | 'member'
+  /** The sandbox's container id. */
+  sandbox: string
+  /** Bytes for the whole pod; 0: unknown. */
+  memory: number
+}
 
 export interface MicrovmConfig {
   /** Folder with kernels, images and templates. */
@@ -149,6 +160,8 @@ export interface BootFds {
   gofer: number
   /** Only with a VM: 9P connections to the gofer, by the gofer's mount. */
   ninep?: number[]
+  /** A member of a pod: a stream socket whose other end its sandbox's monitor has. */
+  pod?: number
   /** Listening control socket (stream); −1: none (`do`). */
   control: number
   /**
@@ -191,6 +204,8 @@ export type Request =
   | { op: 'resume' }
   | { op: 'stats' }
   | { op: 'resize'; pid: number; rows: number; cols: number }
+  /** One descriptor: a stream socket on which another container's monitor asks to join this one's VM (microvm/pod.ts). */
+  | { op: 'attach' }
   | { op: 'update'; limits: Partial<BootConfig['limits']> }
   /** Kill everything and exit; no answer but the end of the connection. */
   | { op: 'shutdown' }

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { alive, children } from '../support/processes.ts'
 import { busyboxRoot } from '../support/roots.ts'
 import { run, TSSANDBOX, which } from '../support/run.ts'
 import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
@@ -34,23 +35,6 @@ const base = mkdtempSync(join(tmpdir(), 'tssandbox-vm-'))
 const STORE = '/var/lib/tssandbox/microvm'
 /** An end that is not by the container's own doing has to be noticed within this. */
 const NOTICED_MS = 5000
-
-/** Descendants of `pid` whose command line starts so. */
-function children(pid: number, name: string): number[] {
-  const out: number[] = []
-  for (const file of globSync('/proc/[0-9]*/stat')) {
-    try {
-      const text = readFileSync(file, 'latin1')
-      const ppid = Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
-      const own = Number(file.split('/')[2])
-      if (ppid === pid && readFileSync(`/proc/${own}/cmdline`, 'latin1').startsWith(name)) out.push(own)
-    } catch {}
-  }
-  return out
-}
-
-const alive = (pid: number) =>
-  existsSync(`/proc/${pid}`) && !/^State:\sZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'))
 
 describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_000 }, () => {
   const w = new Workspace('--platform=microvm')

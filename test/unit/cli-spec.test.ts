@@ -65,7 +65,6 @@ describe('a bad bundle names file, field and reason', () => {
     [{ ...minimal(), process: { args: ['a'], cwd: '/', user: { uid: -1 } } }, /process\.user\.uid: expected 0 to/],
     [{ ...minimal(), linux: { uidMappings: [{ containerID: 0, hostID: 1, size: 1 }] } }, /linux\.uidMappings/],
     [{ ...minimal(), linux: { namespaces: [{ type: 'user' }] } }, /linux\.namespaces\[0\]: user namespaces/],
-    [{ ...minimal(), linux: { namespaces: [{ type: 'pid', path: '/proc/1/ns/pid' }] } }, /namespaces\[0\]\.path/],
     [{ ...minimal(), linux: { namespaces: [{ type: 'new' }] } }, /linux\.namespaces\[0\]\.type: expected pid or/],
     [
       { ...minimal(), linux: { devices: [{ path: '/dev/fuse', type: 'c' }] } },
@@ -105,6 +104,46 @@ test('what is harmless to leave out is warned about', () => {
     'process.oddField: unknown field, ignored',
     'process.apparmorProfile: not applied: the guest never reaches the host kernel',
   ])
+})
+
+describe('pods', () => {
+  const namespaces = (...types: string[]) => types.map((type) => ({ type, path: `/proc/1/ns/${type}` }))
+  const cri = (type: string, sandbox?: string, memory?: string) => ({
+    'io.kubernetes.cri.container-type': type,
+    ...(sandbox && { 'io.kubernetes.cri.sandbox-id': sandbox }),
+    ...(memory && { 'io.kubernetes.cri.sandbox-memory': memory }),
+  })
+  const plan = (annotations: object, types: string[], platform: GlobalOptions['platform'] = 'microvm') =>
+    planBoot('own', load({ ...minimal(), annotations, linux: { namespaces: namespaces(...types) } }), {
+      ...OPTIONS,
+      platform,
+    }).boot.pod
+
+  test('by the annotations of containerd’s CRI plugin, in virtual machines', () => {
+    expect(plan({}, [])).toBeUndefined()
+    expect(plan(cri('sandbox', 'own', '1048576'), ['network'])).toEqual({
+      role: 'sandbox',
+      sandbox: 'own',
+      memory: 1048576,
+    })
+    expect(plan(cri('container', 'other', '-1'), ['network', 'ipc', 'uts'])).toEqual({
+      role: 'member',
+      sandbox: 'other',
+      memory: 0,
+    })
+    expect(plan(cri('container', 'other'), ['network'], 'auto')).toBeUndefined()
+    expect(() => plan(cri('container'), [])).toThrow(/config\.json: annotations\["io\.kubernetes\.cri\.sandbox-id"\]/)
+    expect(() => plan(cri('pod'), [])).toThrow(/container-type"\]: expected/)
+  })
+
+  test('namespaces of others are joined by their members alone', () => {
+    const refused = /config\.json: linux\.namespaces\[0\]\.path: joining a \w+ namespace/
+    expect(() => plan({}, ['pid'])).toThrow(refused)
+    expect(() => plan({}, ['ipc'])).toThrow(refused)
+    expect(() => plan(cri('sandbox', 'own'), ['uts'])).toThrow(refused)
+    expect(() => plan(cri('container', 'other'), ['pid'])).toThrow(refused)
+    expect(() => plan(cri('container', 'other'), ['ipc'], 'systrap')).toThrow(refused)
+  })
 })
 
 test('a seccomp profile goes to a guest’s kernel; the sentry says that it does without', () => {

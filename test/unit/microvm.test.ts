@@ -131,6 +131,8 @@ describe('templates', () => {
     memory: 256,
     cpus: 1,
     tscKhz: 1000,
+    ports: 20,
+    growing: false,
   }
   test('everything that a restored VM depends on is in the name', () => {
     const names = [
@@ -140,6 +142,8 @@ describe('templates', () => {
       templateName({ ...shape, cpus: 2 }, 'qemu-1'),
       templateName({ ...shape, accel: 'kvm' }, 'qemu-1'),
       templateName({ ...shape, tscKhz: 1001 }, 'qemu-1'),
+      templateName({ ...shape, ports: 4 }, 'qemu-1'),
+      templateName({ ...shape, growing: true }, 'qemu-1'),
       templateName({ ...shape, image: { ...shape.image, hash: 'b' } }, 'qemu-1'),
     ]
     expect(new Set(names).size).toBe(names.length)
