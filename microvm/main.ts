@@ -17,7 +17,7 @@ import { ConsoleLog } from './console-log.ts'
 import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
 import { join } from './member.ts'
 import { MSG } from './messages.ts'
-import { joinInterface, NO_NETWORK, openTap } from './network.ts'
+import { joinInterfaces, openTaps } from './network.ts'
 import { Pod } from './pod.ts'
 import { Qemu } from './qemu.ts'
 import { VmContainer } from './sandbox.ts'
@@ -25,6 +25,7 @@ import { socketPair } from './sockets.ts'
 import { Store } from './store.ts'
 import { template } from './template.ts'
 import { NINEP_PORTS, POD_PORTS, type VmConnections, type VmShape } from './vmm.ts'
+import type { Encodable } from './wire.ts'
 
 const INTERNAL_FAILURE = 128
 const HELLO_MS = 60_000
@@ -81,15 +82,13 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const ninep = fds.ninep ?? []
   const [agentFd, agentThere] = socketPair()
   const [consoleFd, consoleThere] = socketPair()
-  const [, noCable] = socketPair()
   const networked = boot.network === 'host'
-  const tap = networked ? openTap() : -1
-  if (networked && tap < 0) throw new Error(`cannot make a tap device: errno ${-tap}`)
-  const to: VmConnections = { agent: agentThere, ninep, tap, noCable, console: consoleThere }
+  const taps = networked ? openTaps() : []
+  const to: VmConnections = { agent: agentThere, ninep, taps, console: consoleThere }
   const confinement = { id: sandboxId(), cgroups: [] }
   const saved = boot.microvm!.template ? template(store, vmm, shape, greet) : null
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
-  for (const fd of [agentThere, consoleThere, noCable, ...ninep, tap]) if (fd >= 0) close(fd)
+  for (const fd of [agentThere, consoleThere, ...ninep, ...taps]) if (fd >= 0) close(fd)
 
   const console = new ConsoleLog(consoleFd, loop)
   const pod = boot.pod ? new Pod(container, vm, loop) : null
@@ -115,9 +114,14 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   if (error) throw new Error(error + (container.failure ? console.tail() : ''))
   container.beforeStart = () => {
     // By now the hooks have been here.
-    const network = networked ? joinInterface() : NO_NETWORK
-    if (typeof network === 'string') return network
-    const { errno, text } = agent.request(WAKE_MS, MSG.NETWORK, ...network)
+    if (!networked) return ''
+    let network: Encodable
+    try {
+      network = joinInterfaces()
+    } catch (error) {
+      return (error as Error).message
+    }
+    const { errno, text } = agent.request(WAKE_MS, MSG.NETWORK, network)
     return errno ? `the network inside: ${text}, errno ${errno}` : ''
   }
   container.describeEnd = () => console.tail()

@@ -38,7 +38,7 @@ export const MSG = {
   UPDATE: 12,
   /** handle, stream: nobody reads it any more. Not a request. */
   CLOSE: 13,
-  /** MAC, MTU, addresses, routes: see network.c */
+  /** interfaces: see network.ts and orders.c */
   NETWORK: 14,
 
   /** version. Once, when the agent is ready. */

@@ -11,7 +11,15 @@ import { join } from 'node:path'
 import { close } from '../native/host.ts'
 import { QmpClient } from './qmp.ts'
 import { socketPair } from './sockets.ts'
-import type { Confinement, RunningVm, Template, VmConnections, Vmm, VmShape } from './vmm.ts'
+import {
+  CARDS,
+  type Confinement,
+  type RunningVm,
+  type Template,
+  type VmConnections,
+  type Vmm,
+  type VmShape,
+} from './vmm.ts'
 
 const PLACES = ['/usr/bin/qemu-system-x86_64', '/usr/local/bin/qemu-system-x86_64']
 
@@ -50,8 +58,9 @@ interface MachineFds {
   agent: number
   console: number
   ninep: number[]
-  tap: number
-  noCable: number
+  taps: number[]
+  /** Sockets that nobody reads, in the place of taps. */
+  noCables: number[]
 }
 
 /** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
@@ -96,11 +105,15 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     'host_ecn',
     'host_ufo',
   ]
-  args.push(
-    '-netdev',
-    fds.tap < 0 ? `stream,id=n0,server=off,addr.type=fd,addr.str=${fds.noCable}` : `tap,id=n0,fd=${fds.tap},vhost=off`,
-  )
-  args.push('-device', `virtio-net-device,netdev=n0,${plain.map((f) => `${f}=off`).join(',')}`)
+  const offloads = plain.map((f) => `${f}=off`).join(',')
+  for (let card = 0; card < CARDS; card++) {
+    const netdev = fds.taps.length
+      ? `tap,fd=${fds.taps[card]},vhost=off`
+      : `stream,server=off,addr.type=fd,addr.str=${fds.noCables[card]}`
+    args.push('-netdev', `${netdev},id=n${card}`)
+    // The agent knows a card by its number in the address; what the container sees is another.
+    args.push('-device', `virtio-net-device,netdev=n${card},mac=52:54:00:00:00:0${card},${offloads}`)
+  }
   return args
 }
 
@@ -234,11 +247,19 @@ export class Qemu implements Vmm {
       agent: fds.add(to.agent),
       console: fds.add(to.console),
       ninep: to.ninep.map((fd) => (fd < 0 ? -1 : fds.add(fd))),
-      tap: to.tap < 0 ? -1 : fds.add(to.tap),
-      noCable: to.tap < 0 ? fds.add(to.noCable) : -1,
+      taps: to.taps.map((fd) => fds.add(fd)),
+      noCables: to.taps.length ? [] : Array.from({ length: CARDS }, () => fds.add(this.noCable())),
     }
     return machineArguments(shape, memory, numbers, boots)
   }
+
+  /** One end of a pair: the other stays open as long as this process lives. */
+  private noCable(): number {
+    const [there] = socketPair()
+    this.spare.push(there)
+    return there
+  }
+  private spare: number[] = []
 
   private spawn(
     args: string[],
@@ -264,6 +285,7 @@ export class Qemu implements Vmm {
     const stdio: StdioOptions = ['ignore', 'ignore', 2, ...fds.list]
     const child = spawn(join(this.dist, 'launch'), launch, { stdio })
     child.on('error', () => {})
+    for (const fd of this.spare.splice(0)) close(fd)
     if (child.pid === undefined) throw new Error('cannot run launch: is the project built?')
     return child.pid
   }
@@ -272,7 +294,6 @@ export class Qemu implements Vmm {
     const [agent, agentThere] = socketPair()
     const [control, controlThere] = socketPair()
     const [console, consoleThere] = socketPair()
-    const [cable, noCable] = socketPair()
     const fds = new ChildFds()
     const memoryFile = join(dir, 'memory')
     const stateFile = join(dir, 'state')
@@ -282,7 +303,7 @@ export class Qemu implements Vmm {
     const args = this.machine(
       shape,
       memory,
-      { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere },
+      { agent: agentThere, ninep: [], taps: [], console: consoleThere },
       fds,
       true,
     )
@@ -290,7 +311,7 @@ export class Qemu implements Vmm {
     // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.
     const child = spawn(this.path, args, { stdio: ['ignore', 'ignore', 2, ...fds.list] })
     child.on('error', () => {})
-    for (const fd of [agentThere, controlThere, consoleThere, noCable]) close(fd)
+    for (const fd of [agentThere, controlThere, consoleThere, ...this.spare.splice(0)]) close(fd)
     try {
       ready(agent)
       const qmp = new QmpClient(control)
@@ -307,7 +328,7 @@ export class Qemu implements Vmm {
     } finally {
       child.kill('SIGKILL')
       closeSync(state)
-      for (const fd of [agent, control, console, cable]) close(fd)
+      for (const fd of [agent, control, console]) close(fd)
     }
   }
 }

@@ -7,6 +7,8 @@ import type { Image } from './store.ts'
 
 /** 9P connections of one VM at most: serial ports, whose number is fixed when the VM is made. */
 export const NINEP_PORTS = 20
+/** Network cards. They cost little while nobody uses them (native/agent/network.c). */
+export const CARDS = 4
 /** In the VM of a pod, whose sandbox has few mounts; members' ports are put into the running VM. */
 export const POD_PORTS = 4
 /** 9P ports have numbers below this (native/agent/agent.h). */
@@ -31,9 +33,8 @@ export interface VmConnections {
   agent: number
   /** By port; what is not there is connected to nothing. */
   ninep: number[]
-  /** An open tap device; −1: the interface has no cable, and its frames go to `noCable`, a socket that nobody reads. */
-  tap: number
-  noCable: number
+  /** Open tap devices, by card; none: the cards have no cables. */
+  taps: number[]
   /** Takes what the guest kernel writes to its console. */
   console: number
 }

@@ -254,6 +254,8 @@ void container_main(struct container_order *o, pid_t sandbox, int sync)
 	join_cgroup(o);
 	if (sandbox)
 		share_namespaces(sandbox);
+	if (!network_enter())
+		fail("network");
 	mount_root(o);
 	for (uint32_t i = 0; i < o->mount_count; i++)
 		mount_one(o, &o->mounts[i]);

@@ -375,9 +375,11 @@ static void dispatch(uint32_t kind, struct reader *r)
 		return;
 	}
 	case MSG_NETWORK: {
-		int error = network_configure(r);
-		if (!r->bad)
-			reply(seq, error, error ? "network" : "");
+		static struct network_order o;
+		if (!read_network(r, &o))
+			return;
+		int error = network_configure(&o);
+		reply(seq, error, error ? "network" : "");
 		return;
 	}
 	default: r->bad = true;

@@ -167,3 +167,71 @@ void container_order_free(struct container_order *o)
 	free(o->domainname);
 	process_order_free(&o->process);
 }
+
+static void read_address(struct reader *r, struct address *a, bool may_be_nothing)
+{
+	const unsigned char *bytes = read_bytes(r, sizeof a->bytes, &a->length);
+
+	if (a->length != 4 && a->length != 16 && !(a->length == 0 && may_be_nothing))
+		r->bad = true;
+	if (!r->bad)
+		memcpy(a->bytes, bytes, a->length);
+}
+
+static void read_network_address(struct reader *r, struct network *n)
+{
+	read_address(r, &n->address, false);
+	n->prefix = read_int(r, 0, n->address.length == 4 ? 32 : 128);
+}
+
+static void read_route(struct reader *r, struct route_order *o)
+{
+	if (read_array(r, 6) != 6)
+		r->bad = true;
+	read_network_address(r, &o->to);
+	read_address(r, &o->gateway, true);
+	read_address(r, &o->source, true);
+	o->metric = read_u32(r);
+	o->onlink = read_bool(r);
+	if ((o->gateway.length && o->gateway.length != o->to.address.length) ||
+	    (o->source.length && o->source.length != o->to.address.length))
+		r->bad = true;
+}
+
+static void read_interface(struct reader *r, struct interface_order *o)
+{
+	uint32_t length;
+
+	if (read_array(r, 6) != 6)
+		r->bad = true;
+	o->card = read_int(r, 0, MAX_CARDS - 1);
+	const unsigned char *name = read_bytes(r, sizeof o->name - 1, &length);
+	if (!r->bad)
+		memcpy(o->name, name, length);
+	if (!o->name[0] || strlen(o->name) != length || strchr(o->name, '/'))
+		r->bad = true;
+	const unsigned char *mac = read_bytes(r, sizeof o->mac, &length);
+	if (length != sizeof o->mac)
+		r->bad = true;
+	if (!r->bad)
+		memcpy(o->mac, mac, sizeof o->mac);
+	o->mtu = read_int(r, 0, 65535);
+	o->address_count = read_array(r, sizeof o->addresses / sizeof *o->addresses);
+	for (uint32_t i = 0; i < o->address_count && !r->bad; i++) {
+		if (read_array(r, 2) != 2)
+			r->bad = true;
+		read_network_address(r, &o->addresses[i]);
+	}
+	o->route_count = read_array(r, sizeof o->routes / sizeof *o->routes);
+	for (uint32_t i = 0; i < o->route_count && !r->bad; i++)
+		read_route(r, &o->routes[i]);
+}
+
+bool read_network(struct reader *r, struct network_order *o)
+{
+	memset(o, 0, sizeof *o);
+	o->count = read_array(r, MAX_CARDS);
+	for (uint32_t i = 0; i < o->count && !r->bad; i++)
+		read_interface(r, &o->interfaces[i]);
+	return !r->bad;
+}

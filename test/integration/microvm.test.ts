@@ -344,27 +344,53 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     })
   })
 
-  test.skipIf(!which('ip') || !which('tc'))('the interface of the container’s network namespace is the VM’s', () => {
-    const names = [`tss-a-${process.pid}`, `tss-b-${process.pid}`]
-    const ip = (...args: string[]) => expect(spawnSync('ip', args, { encoding: 'utf8' }).stderr).toBe('')
-    try {
-      for (const name of names) ip('netns', 'add', name)
-      ip('link', 'add', 'tssva', 'netns', names[0]!, 'type', 'veth', 'peer', 'name', 'tssvb', 'netns', names[1]!)
-      for (const [i, dev] of ['tssva', 'tssvb'].entries()) {
-        ip('-n', names[i]!, 'addr', 'add', `10.213.7.${i + 1}/24`, 'dev', dev)
-        ip('-n', names[i]!, 'link', 'set', dev, 'up')
+  test.skipIf(!which('ip') || !which('tc'))(
+    'the interfaces of the container’s network namespace are the VM’s, in IPv4 and IPv6',
+    () => {
+      const names = [`tss-a-${process.pid}`, `tss-b-${process.pid}`]
+      const ip = (...args: string[]) => expect(spawnSync('ip', args, { encoding: 'utf8' }).stderr).toBe('')
+      const links = () =>
+        spawnSync('sh', ['-c', 'ip -o addr show dev eth0; tc qdisc show dev eth0; tc filter show dev eth0 ingress'], {
+          encoding: 'utf8',
+        }).stdout
+      const before = links()
+      try {
+        for (const name of names) ip('netns', 'add', name)
+        for (const [n, dev] of ['eth0', 'net1'].entries()) {
+          ip('link', 'add', `tssv${n}`, 'netns', names[0]!, 'type', 'veth', 'peer', 'name', dev, 'netns', names[1]!)
+          ip('-n', names[0]!, 'link', 'set', `tssv${n}`, 'name', dev)
+          for (const [i, name] of names.entries()) {
+            ip('-n', name, 'addr', 'add', `10.213.${7 + n}.${i + 1}/24`, 'dev', dev)
+            ip('-n', name, 'addr', 'add', `fd00:${7 + n}::${i + 1}/64`, 'dev', dev, 'nodad')
+            ip('-n', name, 'link', 'set', dev, 'up')
+          }
+        }
+        ip('-n', names[0]!, 'link', 'set', 'net1', 'mtu', '1400')
+        ip('-n', names[0]!, 'route', 'add', 'default', 'via', '10.213.7.2')
+        ip('-n', names[0]!, 'route', 'add', 'fd00:99::/48', 'via', 'fd00:8::2')
+        ip('-n', names[0]!, 'route', 'add', '10.99.0.0/16', 'dev', 'net1', 'metric', '50')
+        const pings = ['10.213.7.2', '10.213.8.2', 'fd00:7::2', 'fd00:8::2']
+          .map((to) => `ping -c 2 -W 5 ${to}`)
+          .join('; ')
+        const r = inBundle(`ip -o addr; ip link; ip route; ip -6 route; ${pings}`, (c) => {
+          c.linux.namespaces = c.linux.namespaces.filter((n) => n.type !== 'network')
+          c.linux.namespaces.push({ type: 'network', path: `/run/netns/${names[0]}` })
+          c.process.capabilities = { bounding: ['CAP_NET_RAW'], effective: ['CAP_NET_RAW'], permitted: ['CAP_NET_RAW'] }
+        })
+        for (const [n, dev] of ['eth0', 'net1'].entries()) {
+          expect(r.out).toMatch(new RegExp(`${dev} .*inet 10\\.213\\.${7 + n}\\.1/24`))
+          expect(r.out).toMatch(new RegExp(`${dev} .*inet6 fd00:${7 + n}::1/64`))
+        }
+        expect(r.out).toMatch(/net1: .* mtu 1400 /)
+        expect(r.out).toContain('default via 10.213.7.2 dev eth0')
+        expect(r.out).toMatch(/10\.99\.0\.0\/16 dev net1 .*metric 50/)
+        expect(r.out).toContain('fd00:99::/48 via fd00:8::2 dev net1')
+        expect(r.out.match(/[12] packets received/g)?.length).toBe(4)
+        expect(r.out).not.toMatch(/eth[123]:/)
+      } finally {
+        for (const name of names) spawnSync('ip', ['netns', 'del', name])
       }
-      ip('-n', names[0]!, 'route', 'add', 'default', 'via', '10.213.7.2')
-      const r = inBundle('ip -4 -o addr show eth0; ip route; ping -c 2 -W 5 10.213.7.2', (c) => {
-        c.linux.namespaces = c.linux.namespaces.filter((n) => n.type !== 'network')
-        c.linux.namespaces.push({ type: 'network', path: `/run/netns/${names[0]}` })
-        c.process.capabilities = { bounding: ['CAP_NET_RAW'], effective: ['CAP_NET_RAW'], permitted: ['CAP_NET_RAW'] }
-      })
-      expect(r.out).toContain('10.213.7.1/24')
-      expect(r.out).toContain('default via 10.213.7.2')
-      expect(r.out).toMatch(/[12] packets received/)
-    } finally {
-      for (const name of names) spawnSync('ip', ['netns', 'del', name])
-    }
-  })
+      expect(links()).toBe(before)
+    },
+  )
 })

@@ -186,7 +186,7 @@ describe('a pod', () => {
       state = (Math.imul(state, 1103515245) + 12345) >>> 0
       return (state >>> 8) % n
     }
-    for (let n = 0; n < 300; n++) {
+    for (let n = 0; n < 60; n++) {
       const one = member()
       one.next()
       const container = FIRST_CONTAINER + 1 + n

@@ -18,7 +18,6 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { chooseAccel } from '../../microvm/accel.ts'
 import { cpio } from '../../microvm/cpio.ts'
 import { MSG } from '../../microvm/messages.ts'
-import { parseRoutes } from '../../microvm/network.ts'
 import { Store } from '../../microvm/store.ts'
 import { findTemplate, templateName } from '../../microvm/template.ts'
 import { extractVmlinux } from '../../microvm/vmlinux.ts'
@@ -213,18 +212,6 @@ describe('the store', () => {
     expect(readFileSync(stores[1]!.image().initramfs, 'utf8')).toBe('two')
     expect(() => new Store(dir, join(base, 'three')).image()).toThrow('microvm setup')
   })
-})
-
-test('routes of one interface, the way to the gateway first', () => {
-  const text =
-    'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n' +
-    'eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' +
-    'eth1\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' +
-    'eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n'
-  expect(parseRoutes(text, 'eth0')).toEqual([
-    ['172.17.0.0', '0.0.0.0', '255.255.0.0'],
-    ['0.0.0.0', '172.17.0.1', '0.0.0.0'],
-  ])
 })
 
 test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).status !== 0)(
