@@ -3,17 +3,10 @@
  * but this port: meanwhile output and exits go to their listeners. The guest is hostile: a frame that is wrong, an answer
  * nobody asked for, or silence ends the VM, never this process.
  */
-import { fcntl, read, write } from '../native/host.ts'
-import { EAGAIN, EINTR } from '../sentry/abi/errno.ts'
-import { EPOLLHUP, EPOLLIN, EPOLLOUT, type Loop } from './loop.ts'
+import { FramePort } from './frame-port.ts'
+import type { Loop } from './loop.ts'
 import { AGENT_VERSION, MSG } from './messages.ts'
-import { type Encodable, encode, Fields, FrameReader, type Value, WireError } from './wire.ts'
-
-const F_SETFL = 4
-const O_RDWR_NONBLOCK = 0o4002
-const CHUNK = 65536
-/** Frames that the guest has not taken: more than all windows together can be in flight. */
-const MAX_QUEUED = 64 << 20
+import { type Encodable, Fields, type Value, WireError } from './wire.ts'
 
 export interface AgentListener {
   output(handle: number, stream: number, bytes: Buffer): void
@@ -31,46 +24,54 @@ export interface AgentReply {
 }
 
 export class AgentClient {
-  private readonly fd: number
+  private readonly port: FramePort
   private readonly loop: Loop
   private readonly listener: AgentListener
-  private readonly reader = new FrameReader()
-  private readonly chunk = Buffer.alloc(CHUNK)
-  private readonly answers = new Map<number, AgentReply | null>()
-  private readonly queue: Buffer[] = []
-  private queued = 0
+  private readonly gone: string
+  /** null: not there yet, and somebody will ask for it. */
+  private readonly answers = new Map<number, AgentReply | null | ((reply: AgentReply) => void)>()
   private sequence = 0
   private greeted = false
-  private dead = false
 
-  constructor(fd: number, loop: Loop, listener: AgentListener) {
-    this.fd = fd
+  /** `gone`: what to say when the other end is no more. */
+  constructor(fd: number, loop: Loop, listener: AgentListener, gone = 'its port is closed') {
     this.loop = loop
     this.listener = listener
-    fcntl(fd, F_SETFL, O_RDWR_NONBLOCK)
-    loop.watch(fd, EPOLLIN, this)
+    this.gone = gone
+    this.port = new FramePort(fd, loop, this)
   }
 
   /** Waits for the agent of a VM that boots. */
   waitForHello(ms: number): boolean {
-    return this.loop.until(this.fd, () => this.greeted || this.dead, ms) && !this.dead
+    const { port } = this
+    return this.loop.until(port.fd, () => this.greeted || port.isClosed, ms) && !port.isClosed
   }
 
   /** −1: it cannot be asked; the answer is collected with {@link answer}. */
   ask(kind: number, ...fields: Encodable[]): number {
-    if (this.dead) return -1
+    return this.put(kind, fields, null)
+  }
+
+  /** As `ask`, but the answer goes to `answered` when it comes; nobody waits for it. */
+  askLater(answered: (reply: AgentReply) => void, kind: number, ...fields: Encodable[]): void {
+    this.put(kind, fields, answered)
+  }
+
+  private put(kind: number, fields: readonly Encodable[], answer: null | ((reply: AgentReply) => void)): number {
+    if (this.port.isClosed) return -1
     const seq = ++this.sequence
-    this.answers.set(seq, null)
+    this.answers.set(seq, answer)
     this.send([kind, seq, ...fields])
     return seq
   }
 
   answer(seq: number, ms: number): AgentReply {
-    const there = seq >= 0 && this.loop.until(this.fd, () => this.answers.get(seq) !== null || this.dead, ms)
+    const { port } = this
+    const there = seq >= 0 && this.loop.until(port.fd, () => this.answers.get(seq) !== null || port.isClosed, ms)
     const reply = this.answers.get(seq)
     this.answers.delete(seq)
-    if (reply) return reply
-    if (!there && !this.dead) this.fail('it does not answer')
+    if (reply && typeof reply !== 'function') return reply
+    if (!there && !port.isClosed) this.fail('it does not answer')
     return { errno: 5, text: 'the virtual machine does not answer', values: [] }
   }
 
@@ -80,50 +81,10 @@ export class AgentClient {
 
   /** A message without an answer. */
   send(message: readonly Encodable[]): void {
-    if (this.dead) return
-    const frame = encode(message)
-    this.queue.push(frame)
-    this.queued += frame.length
-    if (this.queued > MAX_QUEUED) this.fail('it takes no messages')
-    else this.flush()
+    this.port.send(message)
   }
 
-  private flush(): void {
-    while (this.queue.length) {
-      const frame = this.queue[0]!
-      const n = write(this.fd, frame, frame.length)
-      if (n === -EINTR) continue
-      if (n === -EAGAIN) break
-      if (n < 0) {
-        this.fail('its port is closed')
-        return
-      }
-      this.queued -= n
-      if (n === frame.length) this.queue.shift()
-      else this.queue[0] = frame.subarray(n)
-    }
-    this.loop.modify(this.fd, this.queue.length ? EPOLLIN | EPOLLOUT : EPOLLIN)
-  }
-
-  onHostEvents(events: number): void {
-    if (events & EPOLLOUT) this.flush()
-    if (!(events & (EPOLLIN | EPOLLHUP)) || this.dead) return
-    const n = read(this.fd, this.chunk, CHUNK)
-    if (n === -EAGAIN || n === -EINTR) return
-    if (n <= 0) {
-      this.fail('its port is closed')
-      return
-    }
-    try {
-      this.reader.push(this.chunk.subarray(0, n))
-      for (let frame = this.reader.next(); frame && !this.dead; frame = this.reader.next()) this.take(frame)
-    } catch (error) {
-      if (!(error instanceof WireError)) throw error
-      this.fail(`its agent sent ${error.message}`)
-    }
-  }
-
-  private take(frame: Value[]): void {
+  frame(frame: Value[]): void {
     const f = new Fields(frame)
     const kind = f.u32()
     if (kind === MSG.HELLO) {
@@ -132,9 +93,14 @@ export class AgentClient {
       this.greeted = true
     } else if (kind === MSG.REPLY) {
       const seq = f.u32()
+      const waiting = this.answers.get(seq)
       // Nobody waits for it: the agent speaks out of turn.
-      if (this.answers.get(seq) !== null) throw new WireError('an answer to no question')
-      this.answers.set(seq, { errno: f.u32(), text: f.text(), values: f.list() })
+      if (waiting !== null && typeof waiting !== 'function') throw new WireError('an answer to no question')
+      const reply = { errno: f.u32(), text: f.text(), values: f.list() }
+      if (waiting) {
+        this.answers.delete(seq)
+        waiting(reply)
+      } else this.answers.set(seq, reply)
     } else if (kind === MSG.OUTPUT) {
       this.listener.output(f.u32(), f.u32(), Buffer.from(f.bytes()))
     } else if (kind === MSG.CONSUMED) {
@@ -147,10 +113,13 @@ export class AgentClient {
     } else throw new WireError(`a message of kind ${kind}`)
   }
 
-  fail(reason: string): void {
-    if (this.dead) return
-    this.dead = true
-    this.loop.unwatch(this.fd)
-    this.listener.gone(reason)
+  closed(why: string): void {
+    this.listener.gone(this.reason || (why ? `its agent ${why}` : this.gone))
   }
+
+  fail(reason: string): void {
+    this.reason = reason
+    this.port.fail('')
+  }
+  private reason = ''
 }

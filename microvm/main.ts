@@ -15,18 +15,22 @@ import { chooseAccel } from './accel.ts'
 import { AgentClient, type AgentListener } from './agent.ts'
 import { ConsoleLog } from './console-log.ts'
 import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
+import { join } from './member.ts'
 import { MSG } from './messages.ts'
-import { joinInterface, NO_NETWORK, openTap } from './network.ts'
+import { joinInterfaces, openTaps } from './network.ts'
+import { Pod } from './pod.ts'
 import { Qemu } from './qemu.ts'
 import { VmContainer } from './sandbox.ts'
 import { socketPair } from './sockets.ts'
 import { Store } from './store.ts'
 import { template } from './template.ts'
-import type { VmConnections, VmShape } from './vmm.ts'
+import { NINEP_PORTS, POD_PORTS, type VmConnections, type VmShape } from './vmm.ts'
+import type { Encodable } from './wire.ts'
 
 const INTERNAL_FAILURE = 128
 const HELLO_MS = 60_000
 const WAKE_MS = 15_000
+const GOFER_GRACE_MS = 300
 const MIB = 1 << 20
 /** Without a limit. Pages that the guest does not touch cost nothing. */
 const DEFAULT_MEMORY = 1024
@@ -40,7 +44,11 @@ const NOBODY: AgentListener = { output() {}, consumed() {}, exited() {}, gone() 
 function vmShape(boot: BootConfig, store: Store): VmShape {
   const facts = store.hostFacts()
   const { accel } = chooseAccel(boot.microvm!.accel, facts)
-  const wanted = boot.limits.memory ? boot.limits.memory / MIB + KERNEL_MEMORY : DEFAULT_MEMORY
+  const limit = Math.max(boot.limits.memory, boot.pod?.memory ?? 0)
+  const wanted = limit && !(boot.pod && !boot.pod.memory) ? limit / MIB + KERNEL_MEMORY : DEFAULT_MEMORY
+  const growing = boot.pod !== undefined
+  const mounts = boot.fds.ninep?.length ?? 0
+  if (mounts > NINEP_PORTS) throw new Error(`${mounts} mounts are more than a virtual machine has room for`)
   return {
     image: store.image(),
     accel,
@@ -49,6 +57,8 @@ function vmShape(boot: BootConfig, store: Store): VmShape {
     // Emulated CPUs take turns badly; and each costs boot time.
     cpus: accel === 'tcg' ? 1 : Math.min(MAX_CPUS, boot.limits.cpus || MAX_CPUS),
     tscKhz: facts.tscKhz,
+    ports: growing && mounts <= POD_PORTS ? POD_PORTS : NINEP_PORTS,
+    growing,
   }
 }
 
@@ -61,9 +71,10 @@ function greet(agent: number): void {
   if (!greeted) throw new Error('the virtual machine does not boot')
 }
 
-function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
+/** A VM with the container in it, created. */
+function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const { fds } = boot
-  const loop = new Loop()
+  const container = new VmContainer(boot, loop)
   const dist = distDir()
   const store = new Store(boot.microvm!.store, dist)
   const vmm = new Qemu(dist)
@@ -71,20 +82,20 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   const ninep = fds.ninep ?? []
   const [agentFd, agentThere] = socketPair()
   const [consoleFd, consoleThere] = socketPair()
-  const [, noCable] = socketPair()
   const networked = boot.network === 'host'
-  const tap = networked ? openTap() : -1
-  if (networked && tap < 0) throw new Error(`cannot make a tap device: errno ${-tap}`)
-  const to: VmConnections = { agent: agentThere, ninep, tap, noCable, console: consoleThere }
+  const taps = networked ? openTaps() : []
+  const to: VmConnections = { agent: agentThere, ninep, taps, console: consoleThere }
   const confinement = { id: sandboxId(), cgroups: [] }
   const saved = boot.microvm!.template ? template(store, vmm, shape, greet) : null
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
-  for (const fd of [agentThere, consoleThere, noCable, ...ninep, tap]) if (fd >= 0) close(fd)
+  for (const fd of [agentThere, consoleThere, ...ninep, ...taps]) if (fd >= 0) close(fd)
 
-  const container = new VmContainer(boot, 1, loop)
   const console = new ConsoleLog(consoleFd, loop)
-  const agent = new AgentClient(agentFd, loop, container)
+  const pod = boot.pod ? new Pod(container, vm, loop) : null
+  const agent = new AgentClient(agentFd, loop, pod ?? container)
   container.agent = agent
+  container.pod = pod
+  if (pod) pod.agent = agent
   const pidfd = pidfdOpen(vm.pid, 0)
   loop.watch(pidfd, EPOLLIN, {
     onHostEvents() {
@@ -93,14 +104,6 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
       agent.fail('it has ended')
     },
   })
-  if (fds.gofer >= 0)
-    loop.watch(fds.gofer, EPOLLIN | EPOLLRDHUP, {
-      onHostEvents() {
-        loop.unwatch(fds.gofer)
-        container.failure = `the gofer of container ${boot.id} is gone`
-        if (container.exitCode < 0) container.exitCode = INTERNAL_FAILURE
-      },
-    })
   if (!saved && !agent.waitForHello(HELLO_MS)) throw new Error(`the virtual machine does not boot${console.tail()}`)
   const seed = Buffer.alloc(64)
   getrandom(seed, seed.length, 0)
@@ -111,12 +114,36 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   if (error) throw new Error(error + (container.failure ? console.tail() : ''))
   container.beforeStart = () => {
     // By now the hooks have been here.
-    const network = networked ? joinInterface() : NO_NETWORK
-    if (typeof network === 'string') return network
-    const { errno, text } = agent.request(WAKE_MS, MSG.NETWORK, ...network)
+    if (!networked) return ''
+    let network: Encodable
+    try {
+      network = joinInterfaces()
+    } catch (error) {
+      return (error as Error).message
+    }
+    const { errno, text } = agent.request(WAKE_MS, MSG.NETWORK, network)
     return errno ? `the network inside: ${text}, errno ${errno}` : ''
   }
   container.describeEnd = () => console.tail()
+  return container
+}
+
+function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
+  const { fds } = boot
+  const loop = new Loop()
+  const container = boot.pod?.role === 'member' ? join(boot, loop) : startVm(boot, loop)
+  if (fds.gofer >= 0)
+    loop.watch(fds.gofer, EPOLLIN | EPOLLRDHUP, {
+      onHostEvents() {
+        loop.unwatch(fds.gofer)
+        // The end of the virtual machine is its gofers' end, too: then that is the reason.
+        loop.after(GOFER_GRACE_MS, () => {
+          if (container.exitCode >= 0) return
+          container.failure = `the gofer of container ${boot.id} is gone`
+          container.exitCode = INTERNAL_FAILURE
+        })
+      },
+    })
   new ControlServer(fds.control, fds.owner, container, loop)
   if (fds.controllingConsole) followConsoleSize(fds.console, container, loop)
   if (boot.autoStart) {

@@ -4,6 +4,7 @@
  * `handle` names a process that the host started, `container` a container of the VM; both are the host's numbers.
  */
 import type { BootConfig, MountSpec, ProcessSpec } from '../sentry/control/protocol.ts'
+import type { GuestFilter } from './seccomp.ts'
 import type { Encodable } from './wire.ts'
 
 export const AGENT_VERSION = 1
@@ -37,7 +38,7 @@ export const MSG = {
   UPDATE: 12,
   /** handle, stream: nobody reads it any more. Not a request. */
   CLOSE: 13,
-  /** MAC, MTU, addresses, routes: see network.c */
+  /** interfaces: see network.ts and orders.c */
   NETWORK: 14,
 
   /** version. Once, when the agent is ready. */
@@ -52,6 +53,16 @@ export const MSG = {
   EXIT: 68,
 } as const
 
+/** Between monitors: how many descriptors of 9P connections come along. */
+export const JOIN = 32
+
+/** Containers of a VM are numbered from here; so are the handles of their processes, within each. */
+export const FIRST_CONTAINER = 1
+export const LAST_CONTAINER = 4095
+const HANDLES = 1 << 20
+export const containerOf = (handle: number): number => Math.floor(handle / HANDLES)
+export const handleOf = (container: number, n: number): number => container * HANDLES + (n % HANDLES)
+
 export type StdioKind = 0 | 1 | 2
 export const STDIO = { NULL: 0, PIPE: 1, TTY: 2 } as const
 
@@ -62,7 +73,8 @@ const AS_IT_IS = 1001
 
 const bits = (caps: readonly number[]) => caps.reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
 
-export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[]): Encodable {
+/** `filter`: null for none. */
+export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[], filter: GuestFilter | null): Encodable {
   const c = p.capabilities
   const limit = (value: number) => (value < 0 ? INFINITY : BigInt(value))
   return [
@@ -81,8 +93,8 @@ export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[]): Encod
     p.noNewPrivileges,
     p.oomScoreAdj ?? AS_IT_IS,
     [...stdio],
-    // Room for the next field without a new version on both ends.
-    0,
+    filter?.program ?? '',
+    filter?.flags ?? 0,
   ]
 }
 
@@ -94,15 +106,18 @@ function mountFlags(m: MountSpec): number {
   return (f.readonly ? 1 : 0) | (f.nosuid ? 2 : 0) | (f.nodev ? 4 : 0) | (f.noexec ? 8 : 0) | (f.noatime ? 1024 : 0)
 }
 
-/** `port(n)`: which 9P port serves the gofer's mount n. */
+/** `port(n)`: which 9P port serves the gofer's mount n. `sandbox`: whose ipc and uts namespaces it shares; 0: nobody's. */
 export function containerOrder(
   boot: BootConfig,
   container: number,
   port: (mount: number) => number,
   stdio: readonly StdioKind[],
+  filter: GuestFilter | null,
+  sandbox: number,
 ): Encodable[] {
   return [
     container,
+    sandbox,
     [port(boot.root.goferMount), boot.root.readonly, boot.root.overlay],
     boot.mounts.map((m) => [
       m.destination,
@@ -120,6 +135,6 @@ export function containerOrder(
     boot.sysctl.map(([name, value]) => `${name}=${value}`),
     boot.limits.pids,
     Math.ceil(boot.limits.memory / 1024),
-    processOrder(boot.process, stdio),
+    processOrder(boot.process, stdio, filter),
   ]
 }

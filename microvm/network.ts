@@ -1,105 +1,103 @@
 /**
  * The container's network namespace, carried into the VM: this process stands in that namespace, where Docker's or CNI's
- * hooks put an interface with addresses and routes. A tap beside it gets all of its frames by tc (and the other way round),
- * the VM's card has its MAC address, and the agent sets the same addresses and routes inside. As Kata's `tcfilter`.
+ * hooks put interfaces with addresses and routes. A tap beside each gets all of its frames by tc (and the other way round),
+ * a card of the VM has its MAC address, and the agent gives it the same name, addresses and routes inside. As Kata's
+ * `tcfilter`.
  *
- * IPv4 and one interface; the namespace's own addresses stay, but the host kernel sees no frame that could match them.
+ * The namespace's own addresses stay, but the host kernel sees no frame that could match them. The host's own namespace is
+ * never touched. Left out: routes over several next hops or of other tables, gateways of the other family.
  */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { networkInterfaces } from 'node:os'
+import { readlinkSync } from 'node:fs'
 import { close, ioctl, openat } from '../native/host.ts'
-import { socket } from '../native/unix-socket.ts'
+import { type Interface, interfaces } from './network-config.ts'
+import { CARDS } from './vmm.ts'
 import type { Encodable } from './wire.ts'
 
-const TAP = 'tss-tap0'
 const AT_FDCWD = -100
 const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002
 const TUNSETIFF = 0x400454ca
 const IFF_TAP_NO_PI = 0x1002
-const SIOCGIFMTU = 0x8921
-const AF_INET = 2
-const SOCK_DGRAM = 2
-const MAX_ADDRESSES = 16
-const MAX_ROUTES = 64
 
-/** An open tap of the namespace that we are in; −errno. */
-export function openTap(): number {
-  const fd = openat(AT_FDCWD, '/dev/net/tun', O_RDWR_NONBLOCK_CLOEXEC, 0)
-  if (fd < 0) return fd
-  const request = Buffer.alloc(40)
-  request.write(TAP, 'latin1')
-  request.writeUInt16LE(IFF_TAP_NO_PI, 16)
-  const r = ioctl(fd, TUNSETIFF, request)
-  if (r < 0) close(fd)
-  return r < 0 ? r : fd
+const tapName = (card: number) => `tss-tap${card}`
+
+function standsInHostNamespace(): boolean {
+  try {
+    return readlinkSync('/proc/self/ns/net') === readlinkSync('/proc/1/ns/net')
+  } catch {
+    return false
+  }
 }
 
-function mtuOf(name: string): number {
-  const fd = socket(AF_INET, SOCK_DGRAM, 0)
-  const request = Buffer.alloc(40)
-  request.write(name, 'latin1')
-  const r = ioctl(fd, SIOCGIFMTU, request)
-  close(fd)
-  return r < 0 ? 1500 : request.readInt32LE(16)
+/** Open taps of the namespace that we are in, one for each card. Throws an Error that says why not. */
+export function openTaps(): number[] {
+  if (standsInHostNamespace()) throw new Error('the interfaces of the host cannot be given to a virtual machine')
+  const fds: number[] = []
+  try {
+    for (let card = 0; card < CARDS; card++) {
+      const fd = openat(AT_FDCWD, '/dev/net/tun', O_RDWR_NONBLOCK_CLOEXEC, 0)
+      if (fd < 0) throw new Error(`cannot make a tap device: errno ${-fd}`)
+      fds.push(fd)
+      const request = Buffer.alloc(40)
+      request.write(tapName(card), 'latin1')
+      request.writeUInt16LE(IFF_TAP_NO_PI, 16)
+      const r = ioctl(fd, TUNSETIFF, request)
+      if (r < 0) throw new Error(`cannot make a tap device: errno ${-r}`)
+    }
+  } catch (error) {
+    for (const fd of fds) close(fd)
+    throw error
+  }
+  return fds
 }
 
-/** Columns of /proc/net/route are u32 in memory order, in hexadecimal. */
-function dotted(hex: string): string {
-  const n = Number.parseInt(hex, 16)
-  return [n & 255, (n >>> 8) & 255, (n >>> 16) & 255, n >>> 24].join('.')
-}
-
-/** The routes of one interface in /proc/net/route: [destination, gateway, mask], those without a gateway first. */
-export function parseRoutes(text: string, name: string): [string, string, string][] {
-  return text
-    .split('\n')
-    .slice(1)
-    .map((line) => line.split('\t'))
-    .filter((f) => f[0] === name && f.length > 7)
-    .map((f) => [dotted(f[1]!), dotted(f[2]!), dotted(f[7]!)] as [string, string, string])
-    .sort((a, b) => Number(a[1] !== '0.0.0.0') - Number(b[1] !== '0.0.0.0'))
-}
-
-function tool(command: string, ...args: string[]): string {
-  const { status, stderr, error } = spawnSync(command, args, {
+/** Runs ip or tc: its output. Throws an Error with what it says. */
+function tool(command: string, args: readonly string[], input = ''): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
     encoding: 'utf8',
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    input,
+    maxBuffer: 1 << 24,
   })
-  if (error) return `${command} is needed (Debian: iproute2): ${error.message}`
-  return status === 0 ? '' : `${command} ${args.join(' ')}: ${stderr.trim()}`
+  if (error) throw new Error(`${command} is needed (Debian: iproute2): ${error.message}`)
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr.trim()}`)
+  return stdout
 }
 
-/** Both ways, every protocol. '' or what failed. */
-function redirect(from: string, to: string): string {
-  return (
-    tool('tc', 'qdisc', 'add', 'dev', from, 'ingress') ||
-    tool(
-      'tc',
-      ...['filter', 'add', 'dev', from, 'parent', 'ffff:', 'protocol', 'all', 'u32', 'match', 'u32', '0', '0'],
-      ...['action', 'mirred', 'egress', 'redirect', 'dev', to],
-    )
-  )
-}
+/** Every protocol, one way. */
+const redirect = (from: string, to: string): string =>
+  `qdisc add dev ${from} ingress\n` +
+  `filter add dev ${from} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ${to}\n`
 
-/** Nothing but loopback. */
-export const NO_NETWORK: readonly Encodable[] = ['', 0, [], []]
+/** Names come from whoever has made the namespace and go into lines for tc. */
+const isPlain = ({ name }: Interface) => /^[\w.@-]{1,15}$/.test(name)
 
 /**
- * Joins the namespace's interface with the tap. What the agent is to be told (see network.c), or an error. Without an
- * interface there is nothing to join.
+ * Joins the namespace's interfaces with the taps. What the agent is to be told (network.c). Without an interface there is
+ * nothing to join. Throws an Error that says why not.
  */
-export function joinInterface(): readonly Encodable[] | string {
-  const found = Object.entries(networkInterfaces()).find(
-    ([name, list]) => name !== TAP && list?.some((a) => !a.internal),
+export function joinInterfaces(): Encodable {
+  const found = interfaces(
+    tool('ip', ['-j', 'addr', 'show', 'up']),
+    tool('ip', ['-j', '-4', 'route', 'show', 'table', 'main']),
+    tool('ip', ['-j', '-6', 'route', 'show', 'table', 'main']),
+    tapName(0).slice(0, -1),
   )
-  if (!found) return NO_NETWORK
-  const [name, list] = found
-  const own = list!.filter((a) => a.family === 'IPv4').slice(0, MAX_ADDRESSES)
-  const mac = Buffer.from(list![0]!.mac.replaceAll(':', ''), 'hex')
-  const error =
-    tool('ip', 'link', 'set', TAP, 'mtu', String(mtuOf(name)), 'up') || redirect(name, TAP) || redirect(TAP, name)
-  if (error) return error
-  const routes = parseRoutes(readFileSync('/proc/self/net/route', 'latin1'), name).slice(0, MAX_ROUTES)
-  return [mac, mtuOf(name), own.map((a) => [a.address, a.netmask]), routes]
+  if (found.length > CARDS)
+    throw new Error(`the network namespace has ${found.length} interfaces, a virtual machine ${CARDS}`)
+  const odd = found.find((i) => !isPlain(i))
+  if (odd) throw new Error(`the interface ${odd.name} cannot be joined: its name is not made of letters and digits`)
+  if (found.length === 0) return []
+  const links = found.map(({ mtu }, card) => `link set ${tapName(card)} mtu ${mtu} up\n`)
+  tool('ip', ['-batch', '-'], links.join(''))
+  const joints = found.map(({ name }, card) => redirect(name, tapName(card)) + redirect(tapName(card), name))
+  tool('tc', ['-batch', '-'], joints.join(''))
+  return found.map(({ name, mac, mtu, addresses, routes }, card) => [
+    card,
+    name,
+    mac,
+    mtu,
+    addresses.map((a) => [a.address, a.prefix]),
+    routes.map((r) => [r.to.address, r.to.prefix, r.gateway, r.source, r.metric, r.onlink]),
+  ])
 }

@@ -12,8 +12,8 @@ import { close } from '../native/host.ts'
 import { QmpClient } from './qmp.ts'
 import { socketPair } from './sockets.ts'
 import {
+  CARDS,
   type Confinement,
-  NINEP_PORTS,
   type RunningVm,
   type Template,
   type VmConnections,
@@ -34,7 +34,8 @@ const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 /** What QEMU reads: its libraries, firmware and device modules. Not below: any configuration or user's file. */
 const QEMU_FILES = ['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/dev/null', '/dev/urandom']
 
-const MAX_VIRTIO_PORTS = NINEP_PORTS + 2
+/** Of one virtio-serial device, counting number 0, which is a console's. */
+const MAX_SERIAL_PORTS = 31
 
 /** `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. */
 function commandLine(shape: VmShape): string {
@@ -57,8 +58,9 @@ interface MachineFds {
   agent: number
   console: number
   ninep: number[]
-  tap: number
-  noCable: number
+  taps: number[]
+  /** Sockets that nobody reads, in the place of taps. */
+  noCables: number[]
 }
 
 /** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
@@ -73,15 +75,21 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     ...['-accel', accel, '-cpu', accel === 'kvm' ? 'host' : 'max'],
     ...['-m', `${shape.memory}M`, '-smp', String(shape.cpus)],
     ...['-chardev', `socket,id=console,fd=${fds.console}`, '-serial', 'chardev:console'],
-    ...['-device', `virtio-serial-device,max_ports=${MAX_VIRTIO_PORTS}`],
-    ...['-chardev', `socket,id=agent,fd=${fds.agent}`, '-device', 'virtserialport,chardev=agent,name=agent'],
+    ...['-device', `virtio-serial-device,id=serial0,max_ports=${shape.growing ? MAX_SERIAL_PORTS : shape.ports + 2}`],
+    ...(shape.growing ? ['-device', `virtio-serial-device,id=serial1,max_ports=${MAX_SERIAL_PORTS}`] : []),
+    ...[
+      '-chardev',
+      `socket,id=agent,fd=${fds.agent}`,
+      '-device',
+      'virtserialport,bus=serial0.0,chardev=agent,name=agent',
+    ],
   ]
   // A restored VM has them in its memory, and QEMU would only read 70 MB for nothing.
   if (boots) args.push('-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape))
-  for (let port = 0; port < NINEP_PORTS; port++) {
+  for (let port = 0; port < shape.ports; port++) {
     const fd = fds.ninep[port] ?? -1
     args.push('-chardev', fd < 0 ? `null,id=np${port}` : `socket,id=np${port},fd=${fd}`)
-    args.push('-device', `virtserialport,chardev=np${port},name=9p.${port}`)
+    args.push('-device', `virtserialport,bus=serial0.0,chardev=np${port},name=9p.${port}`)
   }
   // No offloads: the tap has them or not by its host, and a template must fit both.
   const plain = [
@@ -97,11 +105,15 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     'host_ecn',
     'host_ufo',
   ]
-  args.push(
-    '-netdev',
-    fds.tap < 0 ? `stream,id=n0,server=off,addr.type=fd,addr.str=${fds.noCable}` : `tap,id=n0,fd=${fds.tap},vhost=off`,
-  )
-  args.push('-device', `virtio-net-device,netdev=n0,${plain.map((f) => `${f}=off`).join(',')}`)
+  const offloads = plain.map((f) => `${f}=off`).join(',')
+  for (let card = 0; card < CARDS; card++) {
+    const netdev = fds.taps.length
+      ? `tap,fd=${fds.taps[card]},vhost=off`
+      : `stream,server=off,addr.type=fd,addr.str=${fds.noCables[card]}`
+    args.push('-netdev', `${netdev},id=n${card}`)
+    // The agent knows a card by its number in the address; what the container sees is another.
+    args.push('-device', `virtio-net-device,netdev=n${card},mac=52:54:00:00:00:0${card},${offloads}`)
+  }
   return args
 }
 
@@ -109,6 +121,72 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
 const IGNORE_SHARED = { capabilities: [{ capability: 'x-ignore-shared', state: true }] }
 
 const qmpArguments = (fd: number) => ['-chardev', `socket,id=qmp,fd=${fd}`, '-mon', 'chardev=qmp,mode=control']
+
+const FIXED: Omit<RunningVm, 'pid' | 'fixedPorts'> = {
+  connect() {
+    throw new Error('this virtual machine takes no more mounts')
+  },
+  disconnect() {},
+  tidy: () => true,
+  events: -1,
+  hear() {},
+}
+
+/** Ports that come and go while it runs: each is a virtserialport with a chardev, whose names are never used again. */
+class GrowingVm implements RunningVm {
+  readonly pid: number
+  readonly fixedPorts: number
+  private readonly qmp: QmpClient
+  private serial = 0
+  /** By port: the name of what is behind it. */
+  private readonly names = new Map<number, string>()
+  /** Chardevs whose ports are gone. */
+  private doomed: string[] = []
+
+  constructor(pid: number, fixedPorts: number, qmp: QmpClient) {
+    this.pid = pid
+    this.fixedPorts = fixedPorts
+    this.qmp = qmp
+  }
+
+  connect(port: number, fd: number): void {
+    const { qmp } = this
+    const name = `late${this.serial++}`
+    // The first bus has room for what the others leave.
+    const bus = port < MAX_SERIAL_PORTS - 2 ? 'serial0.0' : 'serial1.0'
+    qmp.giveFd(name, fd)
+    const backend = { type: 'socket', data: { addr: { type: 'fd', data: { str: name } }, server: false } }
+    qmp.run('chardev-add', { id: name, backend })
+    try {
+      qmp.run('device_add', { driver: 'virtserialport', id: `port-${name}`, bus, chardev: name, name: `9p.${port}` })
+    } catch (error) {
+      this.doomed.push(name)
+      throw error
+    }
+    this.names.set(port, name)
+  }
+
+  get events(): number {
+    return this.qmp.fd
+  }
+
+  hear(): void {
+    this.qmp.hear()
+  }
+
+  disconnect(port: number): void {
+    const name = this.names.get(port)
+    if (!name) return
+    this.names.delete(port)
+    this.qmp.attempt('device_del', { id: `port-${name}` })
+    this.doomed.push(name)
+  }
+
+  tidy(): boolean {
+    this.doomed = this.doomed.filter((id) => !this.qmp.attempt('chardev-remove', { id }))
+    return this.doomed.length === 0
+  }
+}
 
 export class Qemu implements Vmm {
   private readonly path = findQemu()
@@ -126,7 +204,15 @@ export class Qemu implements Vmm {
 
   boot(shape: VmShape, to: VmConnections, confinement: Confinement): RunningVm {
     const fds = new ChildFds()
-    return this.spawn([...this.machine(shape, 'memory-backend-ram', to, fds, true)], fds, confinement, [], shape)
+    const args = this.machine(shape, 'memory-backend-ram', to, fds, true)
+    if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid: this.spawn(args, fds, confinement, [], shape) }
+    const [control, controlThere] = socketPair()
+    args.push(...qmpArguments(fds.add(controlThere)))
+    const pid = this.spawn(args, fds, confinement, [], shape)
+    close(controlThere)
+    const qmp = new QmpClient(control)
+    qmp.run('qmp_capabilities')
+    return new GrowingVm(pid, shape.ports, qmp)
   }
 
   restore(shape: VmShape, template: Template, to: VmConnections, confinement: Confinement): RunningVm {
@@ -141,16 +227,19 @@ export class Qemu implements Vmm {
       ...qmpArguments(fds.add(controlThere)),
     ]
     // In one go: QEMU takes them when it has set the machine up, and runs it when it is restored.
-    new QmpClient(control).send(
+    const qmp = new QmpClient(control)
+    qmp.send(
       ['qmp_capabilities', {}],
       ['migrate-set-capabilities', IGNORE_SHARED],
       ['migrate-incoming', { uri: `fd:${fds.add(state)}` }],
     )
     const env = [`LD_PRELOAD=${join(this.dist, 'private-memory.so')}`, `TSSANDBOX_TEMPLATE=${template.memory}`]
-    const vm = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
+    const pid = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
     closeSync(state)
     close(controlThere)
-    return vm
+    if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid }
+    qmp.pass(3)
+    return new GrowingVm(pid, shape.ports, qmp)
   }
 
   private machine(shape: VmShape, memory: string, to: VmConnections, fds: ChildFds, boots: boolean): string[] {
@@ -158,11 +247,19 @@ export class Qemu implements Vmm {
       agent: fds.add(to.agent),
       console: fds.add(to.console),
       ninep: to.ninep.map((fd) => (fd < 0 ? -1 : fds.add(fd))),
-      tap: to.tap < 0 ? -1 : fds.add(to.tap),
-      noCable: to.tap < 0 ? fds.add(to.noCable) : -1,
+      taps: to.taps.map((fd) => fds.add(fd)),
+      noCables: to.taps.length ? [] : Array.from({ length: CARDS }, () => fds.add(this.noCable())),
     }
     return machineArguments(shape, memory, numbers, boots)
   }
+
+  /** One end of a pair: the other stays open as long as this process lives. */
+  private noCable(): number {
+    const [there] = socketPair()
+    this.spare.push(there)
+    return there
+  }
+  private spare: number[] = []
 
   private spawn(
     args: string[],
@@ -171,7 +268,7 @@ export class Qemu implements Vmm {
     env: string[],
     shape: VmShape,
     files: string[] = [],
-  ): RunningVm {
+  ): number {
     const views = [...QEMU_FILES, shape.image.vmlinux, shape.image.initramfs, ...files]
     if (shape.accel === 'kvm') views.push('/dev/kvm')
     const group = shape.accel === 'kvm' ? statSync('/dev/kvm').gid : c.id
@@ -188,15 +285,15 @@ export class Qemu implements Vmm {
     const stdio: StdioOptions = ['ignore', 'ignore', 2, ...fds.list]
     const child = spawn(join(this.dist, 'launch'), launch, { stdio })
     child.on('error', () => {})
+    for (const fd of this.spare.splice(0)) close(fd)
     if (child.pid === undefined) throw new Error('cannot run launch: is the project built?')
-    return { pid: child.pid }
+    return child.pid
   }
 
   save(shape: VmShape, dir: string, ready: (agent: number) => void): void {
     const [agent, agentThere] = socketPair()
     const [control, controlThere] = socketPair()
     const [console, consoleThere] = socketPair()
-    const [cable, noCable] = socketPair()
     const fds = new ChildFds()
     const memoryFile = join(dir, 'memory')
     const stateFile = join(dir, 'state')
@@ -206,7 +303,7 @@ export class Qemu implements Vmm {
     const args = this.machine(
       shape,
       memory,
-      { agent: agentThere, ninep: [], tap: -1, noCable, console: consoleThere },
+      { agent: agentThere, ninep: [], taps: [], console: consoleThere },
       fds,
       true,
     )
@@ -214,7 +311,7 @@ export class Qemu implements Vmm {
     // Nothing of a guest's is in it yet, so it may run as we do: it has to write its files.
     const child = spawn(this.path, args, { stdio: ['ignore', 'ignore', 2, ...fds.list] })
     child.on('error', () => {})
-    for (const fd of [agentThere, controlThere, consoleThere, noCable]) close(fd)
+    for (const fd of [agentThere, controlThere, consoleThere, ...this.spare.splice(0)]) close(fd)
     try {
       ready(agent)
       const qmp = new QmpClient(control)
@@ -231,7 +328,7 @@ export class Qemu implements Vmm {
     } finally {
       child.kill('SIGKILL')
       closeSync(state)
-      for (const fd of [agent, control, console, cable]) close(fd)
+      for (const fd of [agent, control, console]) close(fd)
     }
   }
 }

@@ -6,7 +6,7 @@ const PATIENCE_MS = 60_000
 const PAUSE_MS = 5
 
 export class QmpClient {
-  private readonly fd: number
+  readonly fd: number
   private text = ''
   private readonly chunk = Buffer.alloc(65536)
 
@@ -32,6 +32,28 @@ export class QmpClient {
   /** Commands whose answers nobody waits for. */
   send(...commands: [name: string, args: object][]): void {
     for (const [execute, args] of commands) this.write(execute, args)
+  }
+
+  /** Waits for the answers of so many of them; theirs do not matter. */
+  pass(count: number): void {
+    for (let i = 0; i < count; i++) this.answer('')
+  }
+
+  /** Takes events off it, between commands. */
+  hear(): void {
+    const n = readWithin(this.fd, this.chunk, 0)
+    if (n > 0) this.text += this.chunk.toString('utf8', 0, n)
+    this.text = this.text.slice(this.text.lastIndexOf('\n') + 1)
+  }
+
+  /** Whether the command was carried out. False, too, when QEMU has ended: its pid tells that. */
+  attempt(command: string, args: object): boolean {
+    try {
+      this.run(command, args)
+      return true
+    } catch {
+      return false
+    }
   }
 
   /** Hands a descriptor over under a name. */

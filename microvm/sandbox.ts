@@ -3,14 +3,16 @@
  * that the agent has to answer wait for it (agent.ts); output, input and exits run by themselves.
  */
 
-import { EBUSY, EINVAL, ESRCH } from '../sentry/abi/errno.ts'
+import { close } from '../native/host.ts'
+import { EBUSY, EINVAL, ENODEV, EOPNOTSUPP, ESRCH } from '../sentry/abi/errno.ts'
 import type { ContainerControl, ControlError } from '../sentry/control/control.ts'
 import type { BootConfig, ProcessInfo, ProcessSpec, RunState, SignalTarget, Stats } from '../sentry/control/protocol.ts'
 import type { AgentClient, AgentListener, AgentReply } from './agent.ts'
 import type { Loop } from './loop.ts'
-import { containerOrder, MSG, processOrder, TARGETS } from './messages.ts'
+import { containerOrder, FIRST_CONTAINER, handleOf, MSG, processOrder, TARGETS } from './messages.ts'
+import { compileProfile, type GuestFilter } from './seccomp.ts'
 import { ProcessStreams, stdioKind } from './streams.ts'
-import { Fields, WireError } from './wire.ts'
+import { type Encodable, Fields, WireError } from './wire.ts'
 
 /** A guest that has not answered by then never will: its host may be very busy, though, and emulate it. */
 const PATIENCE_MS = 20_000
@@ -21,6 +23,8 @@ const KILLED = 137
 /** How long output may still be taken after its process was killed. */
 const KILLED_FLUSH_MS = 1000
 const INIT_HANDLE = 1
+const PORTS_MS = 5000
+const PORTS_PAUSE_MS = 5
 
 interface GuestProcess {
   handle: number
@@ -35,11 +39,14 @@ export class VmContainer implements ContainerControl, AgentListener {
   agent!: AgentClient
   private readonly boot: BootConfig
   private readonly loop: Loop
-  private readonly container: number
+  /** In its VM. */
+  number = FIRST_CONTAINER
   private runState: RunState = 'created'
   private readonly byHandle = new Map<number, GuestProcess>()
   private readonly byPid = new Map<number, GuestProcess>()
   private nextHandle = INIT_HANDLE
+  /** For init and whatever is exec'd. */
+  private readonly filter: GuestFilter | null
   /** Set once: the exit code of this process. */
   exitCode = -1
   /** Why the VM is no more, when it went by itself. */
@@ -49,28 +56,41 @@ export class VmContainer implements ContainerControl, AgentListener {
   /** Called before init runs: what is known only by then (the network). Returns an error or ''. */
   beforeStart: () => string = () => ''
 
-  constructor(boot: BootConfig, container: number, loop: Loop) {
+  /** Where the container's VM takes members in. */
+  pod: { attach(fd: number): number } | null = null
+
+  constructor(boot: BootConfig, loop: Loop) {
     this.boot = boot
-    this.container = container
     this.loop = loop
+    this.filter = boot.seccomp ? compileProfile(boot.seccomp) : null
   }
 
   /** Everything but the run: '' or why not. */
-  create(port: (mount: number) => number): string {
+  create(port: (mount: number) => number, sandbox = 0): string {
     const { boot } = this
     const { stdio, console } = boot.fds
     const process = this.add(stdio, console)
     const kinds = stdio.map(stdioKind)
-    const order = containerOrder(boot, this.container, port, kinds)
-    const reply = this.agent.request(CREATE_PATIENCE_MS, MSG.CREATE, process.handle, ...order)
+    const order = containerOrder(boot, this.number, port, kinds, this.filter, sandbox)
+    const reply = this.requestCreate([process.handle, ...order])
     if (reply.errno) return this.failure || reply.text || `errno ${reply.errno}`
     process.pid = 1
     this.byPid.set(1, process)
     return ''
   }
 
+  /** Ports that were put into a running VM appear in it a moment later, and those of a former mount are free a moment later. */
+  private requestCreate(order: readonly Encodable[]): AgentReply {
+    const deadline = performance.now() + PORTS_MS
+    for (;;) {
+      const reply = this.agent.request(CREATE_PATIENCE_MS, MSG.CREATE, ...order)
+      if ((reply.errno !== ENODEV && reply.errno !== EBUSY) || performance.now() > deadline) return reply
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PORTS_PAUSE_MS)
+    }
+  }
+
   private add(fds: readonly number[], console: number): GuestProcess {
-    const handle = this.nextHandle++
+    const handle = handleOf(this.number, this.nextHandle++)
     const owner = {
       onFlushed: () => this.finish(),
       onHangup: () => void this.signal(this.byHandle.get(handle)?.pid ?? 0, SIGHUP, 'process'),
@@ -90,7 +110,7 @@ export class VmContainer implements ContainerControl, AgentListener {
     if (this.runState !== 'created') return { errno: -EBUSY, error: 'it runs already' }
     const problem = this.beforeStart()
     if (problem) return { errno: -EINVAL, error: problem }
-    const reply = this.agent.request(PATIENCE_MS, MSG.START, this.container)
+    const reply = this.agent.request(PATIENCE_MS, MSG.START, this.number)
     if (reply.errno) return this.refusal(reply)
     this.runState = 'running'
     this.byPid.get(1)?.streams.begin()
@@ -106,8 +126,8 @@ export class VmContainer implements ContainerControl, AgentListener {
     const stdio = terminal ? [-1, -1, -1] : fds
     const process = this.add(stdio, terminal ? fds[0]! : -1)
     const kinds = stdio.map(stdioKind)
-    const order = processOrder(spec, kinds)
-    const reply = this.agent.request(PATIENCE_MS, MSG.EXEC, this.container, process.handle, order)
+    const order = processOrder(spec, kinds, this.filter)
+    const reply = this.agent.request(PATIENCE_MS, MSG.EXEC, this.number, process.handle, order)
     const pid = reply.errno ? 0 : this.readPid(reply)
     if (pid <= 1) {
       process.streams.dispose()
@@ -135,7 +155,7 @@ export class VmContainer implements ContainerControl, AgentListener {
       this.exitCode = init.status
       return 0
     }
-    const reply = this.agent.request(PATIENCE_MS, MSG.SIGNAL, this.container, pid, signal, TARGETS[target])
+    const reply = this.agent.request(PATIENCE_MS, MSG.SIGNAL, this.number, pid, signal, TARGETS[target])
     return reply.errno ? -reply.errno : 0
   }
 
@@ -148,7 +168,7 @@ export class VmContainer implements ContainerControl, AgentListener {
   }
 
   processes(): ProcessInfo[] {
-    const reply = this.agent.request(PATIENCE_MS, MSG.PROCESSES, this.container)
+    const reply = this.agent.request(PATIENCE_MS, MSG.PROCESSES, this.number)
     const out: ProcessInfo[] = []
     try {
       for (const entry of reply.values) {
@@ -181,14 +201,14 @@ export class VmContainer implements ContainerControl, AgentListener {
     return this.freeze(false)
   }
   private freeze(on: boolean): number {
-    const reply = this.agent.request(PATIENCE_MS, MSG.FREEZE, this.container, on)
+    const reply = this.agent.request(PATIENCE_MS, MSG.FREEZE, this.number, on)
     if (reply.errno) return -reply.errno
     if (this.runState === 'running' || this.runState === 'paused') this.runState = on ? 'paused' : 'running'
     return 0
   }
 
   stats(): Stats {
-    const reply = this.agent.request(PATIENCE_MS, MSG.STATS, this.container)
+    const reply = this.agent.request(PATIENCE_MS, MSG.STATS, this.number)
     const number = (i: number) => (typeof reply.values[i] === 'number' ? (reply.values[i] as number) : 0)
     return { tasks: number(0), syscalls: 0, cpuUserNs: number(1) * 1000, cpuSystemNs: number(2) * 1000 }
   }
@@ -202,7 +222,7 @@ export class VmContainer implements ContainerControl, AgentListener {
 
   update(limits: Partial<BootConfig['limits']>): number {
     const set = (memory: boolean, value: number) =>
-      this.agent.request(PATIENCE_MS, MSG.UPDATE, this.container, memory, value).errno
+      this.agent.request(PATIENCE_MS, MSG.UPDATE, this.number, memory, value).errno
     if (limits.pids !== undefined) {
       const errno = set(false, limits.pids)
       if (errno) return -errno
@@ -212,6 +232,12 @@ export class VmContainer implements ContainerControl, AgentListener {
       if (errno) return -errno
     }
     return 0
+  }
+
+  attach(fd: number): number {
+    if (this.pod) return this.pod.attach(fd)
+    close(fd)
+    return -EOPNOTSUPP
   }
 
   shutdown(): void {
@@ -253,8 +279,9 @@ export class VmContainer implements ContainerControl, AgentListener {
   private settle(process: GuestProcess): void {
     if (!this.byHandle.delete(process.handle)) return
     process.streams.dispose()
-    if (process.handle === INIT_HANDLE) this.runState = 'stopped'
+    const isInit = process.handle === handleOf(this.number, INIT_HANDLE)
+    if (isInit) this.runState = 'stopped'
     for (const callback of process.callbacks.splice(0)) callback(process.status)
-    if (process.handle === INIT_HANDLE && process.pid === 1) this.exitCode = process.status
+    if (isInit && process.pid === 1) this.exitCode = process.status
   }
 }

@@ -26,6 +26,7 @@ export interface SetupOptions {
   say(line: string): void
 }
 
+/** What older ones have left is removed. */
 export function setup(store: Store, { kernel, say }: SetupOptions): void {
   findQemu()
   const name = kernel ? ownKernel(store, resolve(kernel), say) : distributionKernel(store, say)
@@ -40,6 +41,8 @@ export function setup(store: Store, { kernel, say }: SetupOptions): void {
   ]
   store.saveImage(name, modules.length > 0, join(dir, 'vmlinux'), cpio(entries))
   store.hostFacts()
+  const removed = store.prune()
+  if (removed) say(`removed ${removed} images and templates that nobody uses any more`)
 }
 
 function ownKernel(store: Store, file: string, say: SetupOptions['say']): string {

@@ -3,12 +3,13 @@
  * templates of booted VMs. Each is a folder that is made under another name and renamed when it is whole.
  *
  * It is one folder for the host, not below `--root`: Docker gives every daemon a root of its own, on a tmpfs, and all of
- * them use the same kernel.
+ * them use the same kernel. Installations share it, too: each has a file in `users/` that names its image.
  */
 import { createHash } from 'node:crypto'
 import {
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -38,6 +39,26 @@ interface ImageManifest {
   acpi: boolean
   /** Of the agent that is in the initramfs. */
   agent: string
+}
+
+/** An installation of tssandbox and the image that its last set-up made. */
+interface User {
+  dist: string
+  image: string
+}
+
+const YOUNG_MS = 3_600_000
+
+function entries(dir: string): string[] {
+  return existsSync(dir) ? readdirSync(dir) : []
+}
+
+function readJson<T>(file: string): T | null {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as T
+  } catch {
+    return null
+  }
 }
 
 /** Says what to do: set-up has not been run, or with another version of the agent. */
@@ -102,10 +123,44 @@ export class Store {
       })
     writeFileSync(join(path, `manifest.${process.pid}`), JSON.stringify(manifest))
     renameSync(join(path, `manifest.${process.pid}`), join(path, 'manifest.json'))
-    const link = join(this.dir, `current.${process.pid}`)
-    rmSync(link, { force: true })
-    symlinkSync(join('images', hash), link)
-    renameSync(link, join(this.dir, 'current'))
+    mkdirSync(join(this.dir, 'users'), { recursive: true })
+    const user: User = { dist: this.dist, image: hash }
+    writeFileSync(`${this.userFile()}.tmp`, JSON.stringify(user))
+    renameSync(`${this.userFile()}.tmp`, this.userFile())
+  }
+
+  private userFile(): string {
+    return join(this.dir, 'users', `${sha256(this.dist).slice(0, 16)}.json`)
+  }
+
+  /**
+   * Removes images that no installation uses any more, and templates whose image is gone. What is young stays: another
+   * set-up may be about to use it. Running VMs keep what they have open. Returns how many.
+   */
+  prune(now = Date.now()): number {
+    const used = new Set<string>()
+    for (const file of entries(join(this.dir, 'users'))) {
+      const user = readJson<User>(join(this.dir, 'users', file))
+      if (user && existsSync(join(user.dist, 'agent'))) used.add(user.image)
+      else rmSync(join(this.dir, 'users', file), { force: true })
+    }
+    const old = (path: string) => {
+      const time = statSync(join(path, 'manifest.json'), { throwIfNoEntry: false }) ?? statSync(path)
+      return now - time.mtimeMs > YOUNG_MS
+    }
+    let removed = 0
+    const sweep = (folder: string, keep: (name: string, path: string) => boolean) => {
+      for (const name of entries(join(this.dir, folder))) {
+        const path = join(this.dir, folder, name)
+        if (keep(name, path) || !old(path)) continue
+        rmSync(path, { recursive: true, force: true })
+        removed++
+      }
+    }
+    sweep('images', (name) => used.has(name))
+    const images = new Set(entries(join(this.dir, 'images')))
+    sweep('templates', (_, path) => images.has(readJson<{ image: string }>(join(path, 'manifest.json'))?.image ?? ''))
+    return removed
   }
 
   /** What the last set-up made. Throws {@link NotSetUp}. */
@@ -113,7 +168,8 @@ export class Store {
     let dir: string
     let manifest: ImageManifest
     try {
-      dir = join(this.dir, readlinkSync(join(this.dir, 'current')))
+      const user = JSON.parse(readFileSync(this.userFile(), 'utf8')) as User
+      dir = join(this.dir, 'images', user.image)
       manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'))
     } catch {
       throw new NotSetUp('there is no kernel for virtual machines yet')

@@ -6,19 +6,22 @@ import { createHash } from 'node:crypto'
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Store } from './store.ts'
-import { NINEP_PORTS, type Template, type Vmm, type VmShape } from './vmm.ts'
+import type { Template, Vmm, VmShape } from './vmm.ts'
 
 /** Counts up with any change of the machine's devices or of what the agent does before it says hello. */
-const DEVICES = 1
+const DEVICES = 2
 
 interface TemplateManifest {
+  /** Without it the template is of no use. */
+  image: string
   memoryBytes: number
   stateBytes: number
 }
 
 /** Everything that a restored VM has to have in common with the saved one. */
 export function templateName(shape: VmShape, vmm: string): string {
-  const key = [shape.image.hash, shape.accel, shape.memory, shape.cpus, shape.tscKhz, NINEP_PORTS, DEVICES, vmm]
+  const { image, accel, memory, cpus, tscKhz, ports, growing } = shape
+  const key = [image.hash, accel, memory, cpus, tscKhz, ports, growing, DEVICES, vmm]
   return createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 24)
 }
 
@@ -44,6 +47,7 @@ export function template(store: Store, vmm: Vmm, shape: VmShape, ready: (agent: 
   store.publish(dir, (temporary) => {
     vmm.save(shape, temporary, ready)
     const manifest: TemplateManifest = {
+      image: shape.image.hash,
       memoryBytes: statSync(join(temporary, 'memory')).size,
       stateBytes: statSync(join(temporary, 'state')).size,
     }

@@ -7,6 +7,12 @@ import type { Image } from './store.ts'
 
 /** 9P connections of one VM at most: serial ports, whose number is fixed when the VM is made. */
 export const NINEP_PORTS = 20
+/** Network cards. They cost little while nobody uses them (native/agent/network.c). */
+export const CARDS = 4
+/** In the VM of a pod, whose sandbox has few mounts; members' ports are put into the running VM. */
+export const POD_PORTS = 4
+/** 9P ports have numbers below this (native/agent/agent.h). */
+export const PORT_NUMBERS = 64
 
 /** What a VM consists of. Two of the same shape can be restored from one template. */
 export interface VmShape {
@@ -16,6 +22,10 @@ export interface VmShape {
   memory: number
   cpus: number
   tscKhz: number
+  /** 9P ports that are there from the start. */
+  ports: number
+  /** More can be put in later. */
+  growing: boolean
 }
 
 export interface VmConnections {
@@ -23,9 +33,8 @@ export interface VmConnections {
   agent: number
   /** By port; what is not there is connected to nothing. */
   ninep: number[]
-  /** An open tap device; −1: the interface has no cable, and its frames go to `noCable`, a socket that nobody reads. */
-  tap: number
-  noCable: number
+  /** Open tap devices, by card; none: the cards have no cables. */
+  taps: number[]
   /** Takes what the guest kernel writes to its console. */
   console: number
 }
@@ -45,6 +54,16 @@ export interface Confinement {
 
 export interface RunningVm {
   pid: number
+  fixedPorts: number
+  /** Makes a 9P port for a connected socket. Only where the shape is `growing`. Throws an Error that says why not. */
+  connect(port: number, fd: number): void
+  /** Takes it out again. */
+  disconnect(port: number): void
+  /** Readable when the VMM tells something unasked, which has to be taken off it; −1: it never does. */
+  events: number
+  hear(): void
+  /** Lets go of what disconnected ports have held; false: not of all yet. */
+  tidy(): boolean
 }
 
 export interface Vmm {

@@ -19,7 +19,7 @@ const SCM_RIGHTS = 1
 const EBADMSG = 74
 const ENAMETOOLONG = 36
 
-const MAX_FDS = 16
+const MAX_FDS = 32
 /* struct msghdr at 0, struct iovec at 56, control data at 72. */
 const IOV = 56
 const CONTROL = 72

@@ -12,13 +12,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <linux/filter.h>
+
 #include "frame.h"
 
 enum {
 	AGENT_VERSION = 1,
 	MAX_PROCESSES = 256, /* started by the host; what they start themselves is theirs */
 	MAX_MOUNTS = 32,     /* of one container; the host has no more 9P ports than that */
-	MAX_CONTAINERS = 32, /* of a pod */
+	MAX_CARDS = 4,
 	MAX_STRINGS = 16384, /* arguments or variables of one process */
 	WINDOW = 65536,      /* bytes of one stream that are on their way at most, in each direction */
 	CHUNK = 16384,
@@ -71,6 +73,9 @@ struct process_order {
 	uint32_t rows, cols;
 	int oom_score_adj; /* 1001: as it is */
 	uint32_t stdio[3];
+	/* For seccomp(2); count 0: none. The kernel checks the program itself. */
+	struct sock_filter *filter;
+	uint32_t filter_count, filter_flags;
 };
 
 struct mount_order {
@@ -81,7 +86,7 @@ struct mount_order {
 };
 
 struct container_order {
-	uint32_t id;
+	uint32_t id, sandbox; /* sandbox: the container whose ipc and uts namespaces it shares, or 0 */
 	int root_port;
 	bool root_readonly, root_overlay;
 	char *hostname, *domainname;
@@ -94,9 +99,41 @@ struct container_order {
 	int transport[64];
 };
 
+/* Of the family that its length says: 0 nothing, 4 IPv4, 16 IPv6. */
+struct address {
+	uint32_t length;
+	unsigned char bytes[16];
+};
+
+struct network {
+	struct address address;
+	uint32_t prefix;
+};
+
+struct route_order {
+	struct network to;
+	struct address gateway, source; /* either may be nothing */
+	uint32_t metric;
+	bool onlink;
+};
+
+struct interface_order {
+	uint32_t card, mtu, address_count, route_count;
+	char name[16];
+	unsigned char mac[6];
+	struct network addresses[16];
+	struct route_order routes[64];
+};
+
+struct network_order {
+	uint32_t count;
+	struct interface_order interfaces[MAX_CARDS];
+};
+
 /* orders.c: frames to orders. False: malformed; nothing is left allocated. */
 bool read_process(struct reader *r, struct process_order *out);
 bool read_container(struct reader *r, struct container_order *out);
+bool read_network(struct reader *r, struct network_order *out);
 void process_order_free(struct process_order *o);
 void container_order_free(struct container_order *o);
 
@@ -150,7 +187,8 @@ void child_fail(int sync, int error, const char *format, ...) __attribute__((nor
 void child_ready(int sync, uint32_t inner);
 
 /* container.c */
-void container_main(struct container_order *o, int sync) __attribute__((noreturn));
+/* `sandbox`: init of the sandbox, or 0. */
+void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
 /* join.c: exec. */
 void join_main(pid_t init, uint32_t container, struct process_order *o, int sync) __attribute__((noreturn));
 
@@ -163,4 +201,7 @@ int relay_open(int port); /* the end for mount(2), or -errno */
 int find_port(const char *name);
 
 /* network.c */
-int network_configure(struct reader *r);
+void network_start(void);
+/* This process goes where the containers' network is. */
+bool network_enter(void);
+int network_configure(const struct network_order *o); /* 0 or an errno */

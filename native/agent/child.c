@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -168,9 +169,27 @@ void child_prepare(struct process_order *o, int sync, char *path, size_t size)
 	find_program(o, sync, path, size);
 }
 
-static void set_identity(struct process_order *o, int sync)
+static bool set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2] = {
+		{ effective, permitted, inheritable },
+		{ effective >> 32, permitted >> 32, inheritable >> 32 },
+	};
+
+	return !syscall(SYS_capset, &header, data);
+}
+
+static void install_filter(const struct process_order *o, int sync)
+{
+	struct sock_fprog program = { o->filter_count, o->filter };
+
+	if (o->filter_count && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, o->filter_flags, &program))
+		child_fail(sync, errno, "cannot install the seccomp filter: %s", strerror(errno));
+}
+
+static void set_identity(struct process_order *o, int sync)
+{
 	uint64_t effective = o->caps[1], inheritable = o->caps[2], permitted = o->caps[3], ambient = o->caps[4];
 
 	for (int cap = 0; cap < 64; cap++)
@@ -183,10 +202,6 @@ static void set_identity(struct process_order *o, int sync)
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	if (o->no_new_privs)
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	struct __user_cap_data_struct data[2] = {
-		{ effective, permitted, inheritable },
-		{ effective >> 32, permitted >> 32, inheritable >> 32 },
-	};
 	/* The kernel may know fewer capabilities than the order names. */
 	int last = 40;
 	if (read_text("/proc/sys/kernel/cap_last_cap", (char[16]){ 0 }, 16) > 0) {
@@ -195,13 +210,23 @@ static void set_identity(struct process_order *o, int sync)
 		last = atoi(text);
 	}
 	uint64_t known = last >= 63 ? ~0ULL : (1ULL << (last + 1)) - 1;
-	data[0].effective &= known, data[0].permitted &= known, data[0].inheritable &= known;
-	data[1].effective &= known >> 32, data[1].permitted &= known >> 32, data[1].inheritable &= known >> 32;
-	if (syscall(SYS_capset, &header, data))
+	/*
+	 * As runc: without no_new_privs a filter takes CAP_SYS_ADMIN, so it is there before capabilities go; otherwise it comes
+	 * last. What follows it here has to be allowed by it: capset, prctl and execve, and in the other case execve.
+	 */
+	if (o->filter_count && !o->no_new_privs) {
+		uint64_t all = 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETPCAP;
+		if (!set_capabilities(all, all | (permitted & known), 0))
+			child_fail(sync, errno, "cannot set capabilities: %s", strerror(errno));
+		install_filter(o, sync);
+	}
+	if (!set_capabilities(effective & known, permitted & known, inheritable & known))
 		child_fail(sync, errno, "cannot set capabilities: %s", strerror(errno));
 	for (int cap = 0; cap <= last && cap < 64; cap++)
 		if (ambient >> cap & 1)
 			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+	if (o->no_new_privs)
+		install_filter(o, sync);
 }
 
 void child_exec(struct process_order *o, int sync, const char *path)
@@ -214,11 +239,11 @@ void child_exec(struct process_order *o, int sync, const char *path)
 			child_fail(sync, errno, "rlimits: resource %u: %s", o->limits[i].resource, strerror(errno));
 	}
 	umask(o->umask < 0 ? 022 : o->umask);
-	set_identity(o, sync);
 	for (int sig = 1; sig < NSIG; sig++)
 		signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	set_identity(o, sync);
 	execve(path, o->args, o->env);
 	child_fail(sync, errno, "exec %s: %s", path, errno == ENOENT ? "no such file or directory" : strerror(errno));
 }

@@ -1,6 +1,6 @@
 /*
  * A container's first process, from clone(2) to exec(2): root file system, the OCI mounts, then the wait for `start`.
- * In mount, pid, ipc and uts namespaces of its own; the network is the VM's. Mount points are found with RESOLVE_IN_ROOT,
+ * In mount and pid namespaces of its own; those of ipc and uts are its sandbox's, if it has one; the network is the VM's. Mount points are found with RESOLVE_IN_ROOT,
  * so a link in the image never leads out of it.
  */
 #define _GNU_SOURCE
@@ -229,7 +229,21 @@ static void join_cgroup(const struct container_order *o)
 		fail("cgroup");
 }
 
-void container_main(struct container_order *o, int sync)
+static void share_namespaces(pid_t sandbox)
+{
+	static const struct { const char *name; int flag; } kinds[] = { { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS } };
+	char path[64];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof path, "/proc/%d/ns/%s", sandbox, kinds[i].name);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || setns(fd, kinds[i].flag))
+			fail("%s namespace of the sandbox", kinds[i].name);
+		close(fd);
+	}
+}
+
+void container_main(struct container_order *o, pid_t sandbox, int sync)
 {
 	char path[4096], go;
 
@@ -238,10 +252,14 @@ void container_main(struct container_order *o, int sync)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		fail("propagation");
 	join_cgroup(o);
+	if (sandbox)
+		share_namespaces(sandbox);
+	if (!network_enter())
+		fail("network");
 	mount_root(o);
 	for (uint32_t i = 0; i < o->mount_count; i++)
 		mount_one(o, &o->mounts[i]);
-	if (sethostname(o->hostname, strlen(o->hostname)) || setdomainname(o->domainname, strlen(o->domainname)))
+	if (!sandbox && (sethostname(o->hostname, strlen(o->hostname)) || setdomainname(o->domainname, strlen(o->domainname))))
 		fail("hostname");
 	if (chdir(ROOT) || syscall(SYS_pivot_root, ".", "."))
 		fail("pivot_root");

@@ -1,5 +1,6 @@
 /* Requests of the host, one function each. Everything about a running container goes by its cgroup, /cg/ID. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
@@ -45,6 +46,22 @@ static void wake(uint32_t seq, struct reader *r)
 	free(hostname);
 }
 
+/* What former containers have left: rmdir(2) spares those that have processes. */
+static void sweep_cgroups(void)
+{
+	DIR *dir = opendir("/cg");
+	struct dirent *entry;
+	char path[64];
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof path, "/cg/%.32s", entry->d_name);
+		if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+			rmdir(path);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 static void create(uint32_t seq, struct reader *r)
 {
 	static struct container_order o;
@@ -53,20 +70,22 @@ static void create(uint32_t seq, struct reader *r)
 
 	if (!read_container(r, &o))
 		return;
-	if (process_init(o.id))
-		error = EEXIST;
+	struct process *sandbox = o.sandbox ? process_init(o.sandbox) : NULL;
+	if (process_init(o.id) || (o.sandbox && (!sandbox || sandbox->exited)))
+		error = sandbox || !o.sandbox ? EEXIST : ESRCH;
+	sweep_cgroups();
 	for (uint32_t i = 0; i <= o.mount_count && !error; i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
 		if (port >= 0 && (o.transport[port] = relay_open(port)) < 0)
 			error = -o.transport[port];
 	}
 	if (error) {
-		reply(seq, error, "no 9P connection for a mount");
+		reply(seq, error, error == ESRCH ? "the sandbox has ended" : "no 9P connection for a mount");
 	} else {
-		int pid = process_begin(handle, o.id, seq, o.process.stdio,
-					CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS, &sync);
+		unsigned long own = CLONE_NEWNS | CLONE_NEWPID | (sandbox ? 0 : CLONE_NEWIPC | CLONE_NEWUTS);
+		int pid = process_begin(handle, o.id, seq, o.process.stdio, own, &sync);
 		if (pid == 0)
-			container_main(&o, sync);
+			container_main(&o, sandbox ? sandbox->pid : 0, sync);
 		if (pid < 0)
 			reply(seq, -pid, "cannot start a process");
 	}
@@ -356,9 +375,11 @@ static void dispatch(uint32_t kind, struct reader *r)
 		return;
 	}
 	case MSG_NETWORK: {
-		int error = network_configure(r);
-		if (!r->bad)
-			reply(seq, error, error ? "network" : "");
+		static struct network_order o;
+		if (!read_network(r, &o))
+			return;
+		int error = network_configure(&o);
+		reply(seq, error, error ? "network" : "");
 		return;
 	}
 	default: r->bad = true;

@@ -254,6 +254,7 @@ int main(void)
 	/* A port's name appears with a message of its own, shortly after the device. */
 	for (int i = 0; i < 1000 && (port = find_port("agent")) < 0; i++)
 		usleep(5000);
+	network_start();
 	if (port < 0 || signals < 0)
 		die("no port named agent");
 	pid_t relay = relay_start();

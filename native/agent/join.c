@@ -32,6 +32,8 @@ void join_main(pid_t init, uint32_t container, struct process_order *o, int sync
 	}
 	snprintf(path, sizeof path, "/proc/%d/root", init);
 	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!network_enter())
+		child_fail(sync, errno, "network: %s", strerror(errno));
 	for (int i = 0; i < 5; i++)
 		if (fds[i] < 0 || setns(fds[i], kinds[i].flag))
 			child_fail(sync, ESRCH, "cannot enter the container: it has ended");

@@ -27,7 +27,7 @@ struct pipe_buffer {
 };
 
 struct relay {
-	int port, local; /* local: -1 while there is no mount */
+	int port, local;
 	struct pipe_buffer to_host, to_kernel;
 	int slot; /* of `port` in the poll set; local is behind it */
 };
@@ -66,23 +66,19 @@ static int attach(unsigned number, int local)
 
 	if (number >= MAX_RELAYS)
 		return EINVAL;
-	if (!r) {
-		snprintf(name, sizeof name, "9p.%u", number);
-		if (!(r = calloc(1, sizeof *r)))
-			return ENOMEM;
-		r->local = -1;
-		r->port = find_port(name);
-		if (r->port < 0) {
-			free(r);
-			return ENODEV;
-		}
-		relays[number] = r;
-	}
-	if (r->local >= 0)
+	if (r)
 		return EBUSY;
+	if (!(r = calloc(1, sizeof *r)))
+		return ENOMEM;
+	snprintf(name, sizeof name, "9p.%u", number);
+	r->port = find_port(name);
+	if (r->port < 0) {
+		free(r);
+		return ENODEV;
+	}
 	fcntl(local, F_SETFL, O_NONBLOCK);
-	r->to_host.length = r->to_kernel.length = 0;
 	r->local = local;
+	relays[number] = r;
 	return 0;
 }
 
@@ -107,10 +103,13 @@ static void hear(int from)
 	send(from, &answer, 1, MSG_NOSIGNAL);
 }
 
-static void hang_up(struct relay *r)
+/* The port is found anew for the next mount: it may have been taken out and another put in by its name. */
+static void hang_up(int number)
 {
-	close(r->local);
-	r->local = -1;
+	close(relays[number]->local);
+	close(relays[number]->port);
+	free(relays[number]);
+	relays[number] = NULL;
 }
 
 /* Moves what is there. False: one side is gone. */
@@ -144,7 +143,7 @@ static void __attribute__((noreturn)) relay_loop(int from)
 		fds[count++] = (struct pollfd){ from, POLLIN, 0 };
 		for (int i = 0; i < MAX_RELAYS; i++) {
 			struct relay *r = relays[i];
-			if (!r || r->local < 0)
+			if (!r)
 				continue;
 			r->slot = count;
 			short port = (r->to_kernel.length ? 0 : POLLIN) | (r->to_host.length ? POLLOUT : 0);
@@ -156,11 +155,11 @@ static void __attribute__((noreturn)) relay_loop(int from)
 			continue;
 		for (int i = 0; i < MAX_RELAYS; i++) {
 			struct relay *r = relays[i];
-			if (!r || r->local < 0 || (!fds[r->slot].revents && !fds[r->slot + 1].revents))
+			if (!r || (!fds[r->slot].revents && !fds[r->slot + 1].revents))
 				continue;
 			/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
 			if (!carry(r->local, r->port, &r->to_host) || !carry(r->port, r->local, &r->to_kernel))
-				hang_up(r);
+				hang_up(i);
 		}
 		if (fds[0].revents)
 			hear(from);

@@ -99,6 +99,7 @@ export async function body({ args, options, globals }: Invocation<DoOptions>): P
     owned: true,
     cgroups: [],
     guestCgroups: [],
+    pod: -1,
     netns: network === 'none' ? undefined : '',
   })
   follow(sandbox, terminal)

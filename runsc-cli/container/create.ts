@@ -20,6 +20,7 @@ import { OCI_VERSION, runHooks } from './hooks.ts'
 import { isAlive, processRef } from './liveness.ts'
 import { ensureMountPoints } from './mount-points.ts'
 import { isOwnNetwork } from './network-namespace.ts'
+import { joinPod } from './pod.ts'
 import { type Sandbox, spawnSandbox } from './spawn.ts'
 import { ociState } from './status.ts'
 
@@ -51,9 +52,9 @@ export interface Created {
 export async function create(request: CreateRequest, options: GlobalOptions, log: Log): Promise<Created> {
   phase('code loaded')
   const spec = loadBundle(request.bundle, request.configName)
-  for (const warning of spec.warnings) log.warn(warning)
   const directory = new ContainerDirectory(options.root, request.id)
   const { boot, gofer } = planBoot(request.id, spec, options)
+  for (const warning of spec.warnings) log.warn(warning)
   boot.autoStart = request.startAtOnce && !hasHooksBeforeStart(spec.config.hooks)
   checkConsole(request, boot.process.terminal)
 
@@ -97,6 +98,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
 
     const network = linux?.namespaces.find((n) => n.type === 'network')
     const hosts = network === undefined || (network.path !== undefined && isOwnNetwork(network.path))
+    // The network is the sandbox's.
+    if (boot.pod?.role === 'member') boot.network = 'none'
     if (vm && hosts && boot.network === 'host') {
       // The host's own interfaces cannot be taken from it.
       log.warn("linux.namespaces: the host's network: a virtual machine has loopback only, then")
@@ -105,6 +108,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     const terminal = boot.process.terminal
     const slave = request.consoleSocket ? consoleForSocket(request.consoleSocket, boot.process.consoleSize) : -1
     if (request.terminal && !boot.process.consoleSize.rows) boot.process.consoleSize = request.terminal.size
+    const { pod } = boot
+    const joined = pod?.role === 'member' ? await joinPod(options.root, pod) : -1
     sandbox = spawnSandbox({
       boot,
       gofer,
@@ -116,6 +121,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       owned: request.owned,
       cgroups: cgroups.dirs.map((d) => d.path),
       guestCgroups,
+      pod: joined,
       netns: network ? network.path || undefined : '',
     })
     request.onSpawn?.(sandbox)

@@ -41,6 +41,8 @@ export interface SandboxSpec {
   cgroups: string[]
   /** Cgroups below those, for the guest's processes alone. */
   guestCgroups: string[]
+  /** Connection to the monitor whose virtual machine the container joins; −1: none. */
+  pod: number
   /** undefined: a new network namespace; empty: the host's; else one by path. */
   netns: string | undefined
 }
@@ -198,6 +200,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       guestCgroups: guestCgroups.map((fd) => fds.add(fd)),
       gofer: fds.add(goferForSentry),
       ninep: ninep.map(([here]) => fds.add(here)),
+      pod: fds.add(spec.pod),
       control: fds.add(listener),
       owner: fds.add(ownerThere),
       phases: fds.add(phases),
@@ -237,6 +240,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     goferConfig,
     bootFd,
     phases,
+    spec.pod,
   ])
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)

@@ -7,6 +7,7 @@ import { CliError } from '../errors.ts'
 import type { GlobalOptions } from '../options.ts'
 import type { LoadedSpec } from './load.ts'
 import { type GoferMount, planMounts } from './mounts.ts'
+import { podOf } from './pod.ts'
 import { processSpec } from './process.ts'
 
 export interface BootPlan {
@@ -27,6 +28,13 @@ export const NO_BOOT_FDS: BootFds = {
   console: -1,
   controllingConsole: false,
 }
+
+/** Namespaces of the host that a container can be put into. */
+const OF_THE_HOST: readonly string[] = ['network', 'cgroup']
+/** Whatever their path says: the sandbox's. */
+const SHARED_IN_PODS: readonly string[] = ['ipc', 'uts']
+
+const NO_SECCOMP = 'the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel'
 
 /** CPUs that a CFS quota allows, rounded up; 0: no quota. */
 export function cpusOfQuota(quota: number | undefined, period: number | undefined): number {
@@ -74,6 +82,24 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     strace: options.strace,
     debugLog: options.debugLog,
     fds: NO_BOOT_FDS,
+  }
+  if (boot.platform === 'microvm') {
+    try {
+      boot.pod = podOf(id, config.annotations)
+    } catch (error) {
+      throw new CliError(`${bundle}/config.json: ${(error as Error).message}`)
+    }
+  }
+  const joins = boot.pod?.role === 'member' ? SHARED_IN_PODS : []
+  linux?.namespaces.forEach(({ type, path }, i) => {
+    if (path && !OF_THE_HOST.includes(type) && !joins.includes(type))
+      throw new CliError(
+        `${bundle}/config.json: linux.namespaces[${i}].path: joining a ${type} namespace is not supported: each sandbox has its own kernel`,
+      )
+  })
+  if (linux?.seccomp) {
+    if (boot.platform === 'microvm') boot.seccomp = linux.seccomp
+    else spec.warnings.push(`${bundle}/config.json: linux.seccomp: ${NO_SECCOMP}`)
   }
   return { boot, gofer }
 }

@@ -99,6 +99,30 @@ const resources = object({
 })
 export const resourcesShape = resources
 
+const seccomp = object({
+  defaultAction: string,
+  defaultErrnoRet: optional(integer(0, 4095)),
+  architectures: list(string),
+  flags: optional(list(string)),
+  listenerPath: optional(string),
+  listenerMetadata: optional(string),
+  syscalls: list(
+    object({
+      names: list(string),
+      action: string,
+      errnoRet: optional(integer(0, 4095)),
+      args: list(
+        object({
+          index: integer(0, 5),
+          value: integer(0),
+          valueTwo: withDefault(integer(0), 0),
+          op: string,
+        }),
+      ),
+    }),
+  ),
+})
+
 const linux = object({
   uidMappings: list(idMapping),
   gidMappings: list(idMapping),
@@ -124,7 +148,7 @@ const linux = object({
     }),
   ),
   netDevices: optional(anything),
-  seccomp: optional(anything),
+  seccomp: optional(seccomp),
   rootfsPropagation: optional(string),
   maskedPaths: list(string),
   readonlyPaths: list(string),

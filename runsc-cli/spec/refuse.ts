@@ -35,11 +35,6 @@ export function refuseUnsupported(config: Config, refuse: Refuse, warn: Warn): v
   const linux = config.linux
   if (!linux) return
 
-  if (linux.seccomp !== undefined)
-    warn(
-      'linux.seccomp',
-      'the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel',
-    )
   if (linux.mountLabel) warn('linux.mountLabel', 'not applied: the guest never reaches the host kernel')
   if (linux.intelRdt !== undefined) warn('linux.intelRdt', 'not applied')
   if (linux.memoryPolicy !== undefined) warn('linux.memoryPolicy', 'not applied')
@@ -52,11 +47,8 @@ export function refuseUnsupported(config: Config, refuse: Refuse, warn: Warn): v
   if (linux.uidMappings.length) refuse('linux.uidMappings', 'user namespaces are not supported')
   if (linux.gidMappings.length) refuse('linux.gidMappings', 'user namespaces are not supported')
 
-  linux.namespaces.forEach(({ type, path }, i) => {
-    const at = `linux.namespaces[${i}]`
-    if (type === 'user' || type === 'time') refuse(at, `${type} namespaces are not supported`)
-    if (path && type !== 'network' && type !== 'cgroup')
-      refuse(`${at}.path`, `joining a ${type} namespace is not supported: each sandbox has its own kernel`)
+  linux.namespaces.forEach(({ type }, i) => {
+    if (type === 'user' || type === 'time') refuse(`linux.namespaces[${i}]`, `${type} namespaces are not supported`)
   })
   for (const type of ['pid', 'ipc', 'uts', 'mount'] as const) {
     if (!linux.namespaces.some((n) => n.type === type))

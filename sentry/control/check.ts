@@ -110,6 +110,7 @@ export function checkRequest(value: unknown): Request {
     case 'resume':
     case 'stats':
     case 'shutdown':
+    case 'attach':
       return { op: o.op }
     case 'exec':
       return { op: 'exec', process: checkProcessSpec(o.process), killOnDisconnect: boolean(o, 'killOnDisconnect') }

@@ -73,17 +73,25 @@ export class ControlClient {
     return this.enqueue(() => void this.socket.write(encodeFrame(request)))
   }
 
-  /** The descriptors go with the frame; the caller keeps (and closes) its own. */
   async exec(process: ProcessSpec, killOnDisconnect: boolean, fds: readonly number[]): Promise<number> {
+    const value = await this.requestWith(fds, { op: 'exec', process, killOnDisconnect })
+    return (value as { pid: number }).pid
+  }
+
+  async attach(fd: number): Promise<void> {
+    await this.requestWith([fd], { op: 'attach' })
+  }
+
+  /** The descriptors go with the frame; the caller keeps (and closes) its own. */
+  private async requestWith(fds: readonly number[], request: Request): Promise<ReplyValue> {
     const { MSG_DONTWAIT, sendWithFds } = await import('../../native/unix-socket.ts')
-    const frame = encodeFrame({ op: 'exec', process, killOnDisconnect } satisfies Request)
+    const frame = encodeFrame(request)
     const handle = (this.socket as unknown as { _handle: { fd: number } })._handle
-    const value = await this.enqueue(() => {
+    return this.enqueue(() => {
       const n = sendWithFds(handle.fd, frame, frame.length, fds, MSG_DONTWAIT)
       if (n < 0) throw new ControlGone(`cannot reach the sandbox: ${n}`)
       if (n < frame.length) this.socket.write(frame.subarray(n))
     })
-    return (value as { pid: number }).pid
   }
 
   async wait(pid: number): Promise<number> {

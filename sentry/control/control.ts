@@ -33,6 +33,8 @@ export interface ContainerControl {
   /** Size of the terminal that init (1) or an exec'd process was started with. */
   resize(pid: number, rows: number, cols: number): number
   update(limits: Partial<BootConfig['limits']>): number
+  /** Another container's monitor joins on `fd`, which is taken over. ≥ 0 or −errno. */
+  attach?(fd: number): number
   /** Ends the sandbox: all guest processes, then the sentry, with init's status or 137. */
   shutdown(): void
 }

@@ -101,8 +101,12 @@ export interface BootConfig {
   /** Host oom_score_adj of the stub processes: the sentry's own is lower, so that a guest dies before its kernel does. */
   stubOomScoreAdj: number
   platform: PlatformName
+  /** For the guest's kernel, with the platform `microvm`. */
+  seccomp?: SeccompProfile
   /** Only for the platform `microvm`. */
   microvm?: MicrovmConfig
+  /** Of a pod, whose containers share a virtual machine. */
+  pod?: PodConfig | undefined
   /** Run init at once instead of waiting for the `start` request (`do` and foreground `run`). */
   autoStart: boolean
   strace: boolean
@@ -113,12 +117,36 @@ export interface BootConfig {
 
 export type PlatformName = 'auto' | 'ptrace' | 'systrap' | 'microvm'
 
+export interface PodConfig {
+  /** `sandbox`: its VM is the pod's. */
+  role: 'sandbox' | 'member'
+  /** The sandbox's container id. */
+  sandbox: string
+  /** Bytes for the whole pod; 0: unknown. */
+  memory: number
+}
+
 export interface MicrovmConfig {
   /** Folder with kernels, images and templates. */
   store: string
   accel: 'auto' | 'kvm' | 'tcg'
   /** Restore a saved VM instead of booting one. */
   template: boolean
+}
+
+/** config.json's linux.seccomp. */
+export interface SeccompProfile {
+  defaultAction: string
+  defaultErrnoRet?: number | undefined
+  /** undefined: the default ones. */
+  flags?: string[] | undefined
+  listenerPath?: string | undefined
+  syscalls: {
+    names: string[]
+    action: string
+    errnoRet?: number | undefined
+    args: { index: number; value: number; valueTwo: number; op: string }[]
+  }[]
 }
 
 export interface BootFds {
@@ -132,6 +160,8 @@ export interface BootFds {
   gofer: number
   /** Only with a VM: 9P connections to the gofer, by the gofer's mount. */
   ninep?: number[]
+  /** A member of a pod: a stream socket whose other end its sandbox's monitor has. */
+  pod?: number
   /** Listening control socket (stream); −1: none (`do`). */
   control: number
   /**
@@ -174,6 +204,8 @@ export type Request =
   | { op: 'resume' }
   | { op: 'stats' }
   | { op: 'resize'; pid: number; rows: number; cols: number }
+  /** One descriptor: a stream socket on which another container's monitor asks to join this one's VM (microvm/pod.ts). */
+  | { op: 'attach' }
   | { op: 'update'; limits: Partial<BootConfig['limits']> }
   /** Kill everything and exit; no answer but the end of the connection. */
   | { op: 'shutdown' }

@@ -156,6 +156,12 @@ export class ControlServer {
         return fromResult(control.resize(request.pid, request.rows, request.cols))
       case 'update':
         return fromResult(control.update(request.limits))
+      case 'attach': {
+        const [fd, ...more] = c.fds
+        if (fd === undefined || more.length || !control.attach) return fromResult(-EINVAL)
+        c.fds = []
+        return fromResult(control.attach(fd))
+      }
       case 'shutdown':
         control.shutdown()
         return null

@@ -1,5 +1,5 @@
 /*
- * The agent's parser against mutated frames: a valid `create` and `exec`, then bits, lengths and pieces changed by a seeded
+ * The agent's parser against mutated frames: a valid `create`, `exec` and `network`, then bits, lengths and pieces changed by a seeded
  * generator. Usage: agent-frames SEED COUNT. Built with the address and undefined-behaviour sanitizers; prints how many
  * were taken for valid. What it must not do is crash, leak without bound, or hang.
  */
@@ -26,7 +26,7 @@ static void strings(struct writer *w, int count)
 
 static void process(struct writer *w)
 {
-	write_array(w, 16);
+	write_array(w, 17);
 	strings(w, 3), strings(w, 5);
 	write_bytes(w, "/", 1);
 	write_u64(w, 0), write_u64(w, 70000);
@@ -41,12 +41,13 @@ static void process(struct writer *w)
 	w->buffer[w->length++] = 0xc3;
 	write_int(w, -500);
 	write_array(w, 3), write_u64(w, 0), write_u64(w, 1), write_u64(w, 1);
-	write_u64(w, 0);
+	/* The architecture, then: allow. */
+	write_bytes(w, "\x20\0\0\0\4\0\0\0\6\0\0\0\0\0\xff\x7f", 16), write_u64(w, 4);
 }
 
 static void container(struct writer *w)
 {
-	write_u64(w, 1);
+	write_u64(w, 2), write_u64(w, 1);
 	write_array(w, 3), write_u64(w, 0), w->buffer[w->length++] = 0xc2, w->buffer[w->length++] = 0xc3;
 	write_array(w, 2);
 	for (int i = 0; i < 2; i++) {
@@ -60,22 +61,39 @@ static void container(struct writer *w)
 	process(w);
 }
 
+static void network(struct writer *w)
+{
+	write_array(w, 2);
+	for (int i = 0; i < 2; i++) {
+		write_array(w, 6), write_u64(w, i), write_bytes(w, "eth0", 4), write_bytes(w, "\2\0\0\0\0\1", 6), write_u64(w, 1500);
+		write_array(w, 2);
+		write_array(w, 2), write_bytes(w, "\12\0\0\1", 4), write_u64(w, 24);
+		write_array(w, 2), write_bytes(w, "\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16), write_u64(w, 64);
+		write_array(w, 2);
+		for (int n = 0; n < 2; n++) {
+			write_array(w, 6), write_bytes(w, "\0\0\0\0", 4), write_u64(w, 0), write_bytes(w, "\12\0\0\2", n ? 4 : 0);
+			write_bytes(w, "", 0), write_u64(w, 100), w->buffer[w->length++] = 0xc2 + n;
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
-	static unsigned char valid[2][8192], frame[16384];
+	static unsigned char valid[3][8192], frame[16384];
 	static struct container_order c;
 	static struct process_order p;
-	uint32_t lengths[2], accepted = 0;
+	static struct network_order o;
+	uint32_t lengths[3], accepted = 0;
 	long count = argc > 2 ? atol(argv[2]) : 1000;
 
 	state = (argc > 1 ? strtoull(argv[1], NULL, 10) : 1) * 0x9e3779b97f4a7c15ULL | 1;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		struct writer w = { valid[i], sizeof valid[i], 0, false };
-		i ? container(&w) : process(&w);
+		i == 2 ? network(&w) : i ? container(&w) : process(&w);
 		lengths[i] = w.length;
 	}
 	for (long n = 0; n < count; n++) {
-		int which = rnd(2);
+		int which = rnd(3);
 		uint32_t length = lengths[which];
 		memcpy(frame, valid[which], length);
 		for (uint32_t m = n ? rnd(6) : 0; m > 0; m--)
@@ -90,7 +108,9 @@ int main(int argc, char **argv)
 		unsigned char *exact = malloc(length);
 		memcpy(exact, frame, length);
 		struct reader r = { exact, exact + length, false };
-		if (which ? read_container(&r, &c) : read_process(&r, &p)) {
+		if (which == 2)
+			accepted += read_network(&r, &o);
+		else if (which ? read_container(&r, &c) : read_process(&r, &p)) {
 			accepted++;
 			which ? container_order_free(&c) : process_order_free(&p);
 		}

@@ -49,6 +49,16 @@ describe.skipIf(why)(`docker run --runtime=${RUNTIME} ${why}`, () => {
     expect(mine.code).toBe(reference.code)
   })
 
+  test.skipIf(!['tssandbox-vm', 'runc'].includes(RUNTIME))(
+    'a kernel of its own enforces Docker’s seccomp profile',
+    () => {
+      const script = 'grep ^Seccomp: /proc/self/status; unshare -U true; echo $?'
+      expect(sh(script, ...none)).toMatchObject({ code: 0, out: 'Seccomp:\t2\n1\n' })
+      expect(sh(script, ...none, '--security-opt', 'no-new-privileges').out).toBe('Seccomp:\t2\n1\n')
+      expect(sh(script, ...none, '--security-opt', 'seccomp=unconfined').out).toBe('Seccomp:\t0\n0\n')
+    },
+  )
+
   test('-i: stdin reaches the container and its end does, too', () => {
     const r = docker.run(['run', '--rm', '-i', '--runtime', RUNTIME, ...none, IMAGE, 'wc', '-c'], 'x'.repeat(100_000))
     expect(r).toMatchObject({ code: 0, out: '100000\n' })

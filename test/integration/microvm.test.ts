@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { alive, children } from '../support/processes.ts'
 import { busyboxRoot } from '../support/roots.ts'
 import { run, TSSANDBOX, which } from '../support/run.ts'
 import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
@@ -34,23 +35,6 @@ const base = mkdtempSync(join(tmpdir(), 'tssandbox-vm-'))
 const STORE = '/var/lib/tssandbox/microvm'
 /** An end that is not by the container's own doing has to be noticed within this. */
 const NOTICED_MS = 5000
-
-/** Descendants of `pid` whose command line starts so. */
-function children(pid: number, name: string): number[] {
-  const out: number[] = []
-  for (const file of globSync('/proc/[0-9]*/stat')) {
-    try {
-      const text = readFileSync(file, 'latin1')
-      const ppid = Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
-      const own = Number(file.split('/')[2])
-      if (ppid === pid && readFileSync(`/proc/${own}/cmdline`, 'latin1').startsWith(name)) out.push(own)
-    } catch {}
-  }
-  return out
-}
-
-const alive = (pid: number) =>
-  existsSync(`/proc/${pid}`) && !/^State:\sZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'))
 
 describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_000 }, () => {
   const w = new Workspace('--platform=microvm')
@@ -218,6 +202,36 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     expect(r.err).toMatch(/can't fork|Resource temporarily unavailable/)
   })
 
+  test('seccomp: the profile is the guest kernel’s to enforce, for init and for exec, with and without no_new_privs', () => {
+    const profile = {
+      defaultAction: 'SCMP_ACT_ALLOW',
+      architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86'],
+      syscalls: [
+        { names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 16 },
+        { names: ['sync'], action: 'SCMP_ACT_KILL_PROCESS', args: [] },
+      ],
+    }
+    const script = 'grep -E "^(NoNewPrivs|Seccomp):" /proc/self/status; id -u; mkdir /tmp/x; sync; echo $?'
+    const confined = (noNewPrivileges: boolean) => (c: Config) => {
+      c.linux['seccomp'] = profile
+      Object.assign(c.process, { noNewPrivileges, user: { uid: 1000, gid: 1000 }, capabilities: {} })
+    }
+    const said = (nnp: number) => `NoNewPrivs:\t${nnp}\nSeccomp:\t2\n1000\n159\n`
+    const first = inBundle(script, confined(true))
+    expect(first.out).toBe(said(1))
+    expect(first.err).toMatch(/mkdir: can't create directory '\/tmp\/x': Device or resource busy\nBad system call\n/)
+    const { id } = created('sleep 100', confined(false))
+    w.cli('start', id)
+    expect(w.cli('exec', id, 'sh', '-c', script)).toMatchObject({ code: 0, out: said(0) })
+    w.cli('delete', '--force', id)
+    const bundle = sh('true', (c) => {
+      c.linux['seccomp'] = { defaultAction: 'SCMP_ACT_NOTIFY' }
+    })
+    const refused = w.run(['run', '--bundle', bundle, newId()])
+    expect(refused.code).toBe(128)
+    expect(refused.err).toContain('linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported')
+  })
+
   test('exec: a detached one is seen by its stand-in; its end is its own', async () => {
     const { id } = created('sleep 100')
     w.cli('start', id)
@@ -316,8 +330,6 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     test('a truncated template is made anew', async () => {
       const store = join(base, 'store')
       spawnSync('cp', ['-a', '--sparse=always', STORE, store])
-      const images = join(store, 'current')
-      expect(existsSync(images)).toBe(true)
       for (const state of globSync(join(store, 'templates/*/state'))) truncateSync(state, 10)
       const r = await run([TSSANDBOX, '--platform=microvm', `--microvm-dir=${store}`, 'do', '--', 'echo', 'fine'], {
         seconds: 110,
@@ -332,27 +344,53 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     })
   })
 
-  test.skipIf(!which('ip') || !which('tc'))('the interface of the container’s network namespace is the VM’s', () => {
-    const names = [`tss-a-${process.pid}`, `tss-b-${process.pid}`]
-    const ip = (...args: string[]) => expect(spawnSync('ip', args, { encoding: 'utf8' }).stderr).toBe('')
-    try {
-      for (const name of names) ip('netns', 'add', name)
-      ip('link', 'add', 'tssva', 'netns', names[0]!, 'type', 'veth', 'peer', 'name', 'tssvb', 'netns', names[1]!)
-      for (const [i, dev] of ['tssva', 'tssvb'].entries()) {
-        ip('-n', names[i]!, 'addr', 'add', `10.213.7.${i + 1}/24`, 'dev', dev)
-        ip('-n', names[i]!, 'link', 'set', dev, 'up')
+  test.skipIf(!which('ip') || !which('tc'))(
+    'the interfaces of the container’s network namespace are the VM’s, in IPv4 and IPv6',
+    () => {
+      const names = [`tss-a-${process.pid}`, `tss-b-${process.pid}`]
+      const ip = (...args: string[]) => expect(spawnSync('ip', args, { encoding: 'utf8' }).stderr).toBe('')
+      const links = () =>
+        spawnSync('sh', ['-c', 'ip -o addr show dev eth0; tc qdisc show dev eth0; tc filter show dev eth0 ingress'], {
+          encoding: 'utf8',
+        }).stdout
+      const before = links()
+      try {
+        for (const name of names) ip('netns', 'add', name)
+        for (const [n, dev] of ['eth0', 'net1'].entries()) {
+          ip('link', 'add', `tssv${n}`, 'netns', names[0]!, 'type', 'veth', 'peer', 'name', dev, 'netns', names[1]!)
+          ip('-n', names[0]!, 'link', 'set', `tssv${n}`, 'name', dev)
+          for (const [i, name] of names.entries()) {
+            ip('-n', name, 'addr', 'add', `10.213.${7 + n}.${i + 1}/24`, 'dev', dev)
+            ip('-n', name, 'addr', 'add', `fd00:${7 + n}::${i + 1}/64`, 'dev', dev, 'nodad')
+            ip('-n', name, 'link', 'set', dev, 'up')
+          }
+        }
+        ip('-n', names[0]!, 'link', 'set', 'net1', 'mtu', '1400')
+        ip('-n', names[0]!, 'route', 'add', 'default', 'via', '10.213.7.2')
+        ip('-n', names[0]!, 'route', 'add', 'fd00:99::/48', 'via', 'fd00:8::2')
+        ip('-n', names[0]!, 'route', 'add', '10.99.0.0/16', 'dev', 'net1', 'metric', '50')
+        const pings = ['10.213.7.2', '10.213.8.2', 'fd00:7::2', 'fd00:8::2']
+          .map((to) => `ping -c 2 -W 5 ${to}`)
+          .join('; ')
+        const r = inBundle(`ip -o addr; ip link; ip route; ip -6 route; ${pings}`, (c) => {
+          c.linux.namespaces = c.linux.namespaces.filter((n) => n.type !== 'network')
+          c.linux.namespaces.push({ type: 'network', path: `/run/netns/${names[0]}` })
+          c.process.capabilities = { bounding: ['CAP_NET_RAW'], effective: ['CAP_NET_RAW'], permitted: ['CAP_NET_RAW'] }
+        })
+        for (const [n, dev] of ['eth0', 'net1'].entries()) {
+          expect(r.out).toMatch(new RegExp(`${dev} .*inet 10\\.213\\.${7 + n}\\.1/24`))
+          expect(r.out).toMatch(new RegExp(`${dev} .*inet6 fd00:${7 + n}::1/64`))
+        }
+        expect(r.out).toMatch(/net1: .* mtu 1400 /)
+        expect(r.out).toContain('default via 10.213.7.2 dev eth0')
+        expect(r.out).toMatch(/10\.99\.0\.0\/16 dev net1 .*metric 50/)
+        expect(r.out).toContain('fd00:99::/48 via fd00:8::2 dev net1')
+        expect(r.out.match(/[12] packets received/g)?.length).toBe(4)
+        expect(r.out).not.toMatch(/eth[123]:/)
+      } finally {
+        for (const name of names) spawnSync('ip', ['netns', 'del', name])
       }
-      ip('-n', names[0]!, 'route', 'add', 'default', 'via', '10.213.7.2')
-      const r = inBundle('ip -4 -o addr show eth0; ip route; ping -c 2 -W 5 10.213.7.2', (c) => {
-        c.linux.namespaces = c.linux.namespaces.filter((n) => n.type !== 'network')
-        c.linux.namespaces.push({ type: 'network', path: `/run/netns/${names[0]}` })
-        c.process.capabilities = { bounding: ['CAP_NET_RAW'], effective: ['CAP_NET_RAW'], permitted: ['CAP_NET_RAW'] }
-      })
-      expect(r.out).toContain('10.213.7.1/24')
-      expect(r.out).toContain('default via 10.213.7.2')
-      expect(r.out).toMatch(/[12] packets received/)
-    } finally {
-      for (const name of names) spawnSync('ip', ['netns', 'del', name])
-    }
-  })
+      expect(links()).toBe(before)
+    },
+  )
 })

@@ -65,7 +65,6 @@ describe('a bad bundle names file, field and reason', () => {
     [{ ...minimal(), process: { args: ['a'], cwd: '/', user: { uid: -1 } } }, /process\.user\.uid: expected 0 to/],
     [{ ...minimal(), linux: { uidMappings: [{ containerID: 0, hostID: 1, size: 1 }] } }, /linux\.uidMappings/],
     [{ ...minimal(), linux: { namespaces: [{ type: 'user' }] } }, /linux\.namespaces\[0\]: user namespaces/],
-    [{ ...minimal(), linux: { namespaces: [{ type: 'pid', path: '/proc/1/ns/pid' }] } }, /namespaces\[0\]\.path/],
     [{ ...minimal(), linux: { namespaces: [{ type: 'new' }] } }, /linux\.namespaces\[0\]\.type: expected pid or/],
     [
       { ...minimal(), linux: { devices: [{ path: '/dev/fuse', type: 'c' }] } },
@@ -99,13 +98,67 @@ test('what is harmless to leave out is warned about', () => {
   const { warnings } = load({
     ...minimal(),
     process: { ...minimal().process, apparmorProfile: 'p', oddField: 1 },
-    linux: { seccomp: {}, namespaces: [{ type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'mount' }] },
+    linux: { namespaces: [{ type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'mount' }] },
   })
   expect(warnings.map((w) => w.replace(/^.*config\.json: /, ''))).toEqual([
     'process.oddField: unknown field, ignored',
     'process.apparmorProfile: not applied: the guest never reaches the host kernel',
-    'linux.seccomp: the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel',
   ])
+})
+
+describe('pods', () => {
+  const namespaces = (...types: string[]) => types.map((type) => ({ type, path: `/proc/1/ns/${type}` }))
+  const cri = (type: string, sandbox?: string, memory?: string) => ({
+    'io.kubernetes.cri.container-type': type,
+    ...(sandbox && { 'io.kubernetes.cri.sandbox-id': sandbox }),
+    ...(memory && { 'io.kubernetes.cri.sandbox-memory': memory }),
+  })
+  const plan = (annotations: object, types: string[], platform: GlobalOptions['platform'] = 'microvm') =>
+    planBoot('own', load({ ...minimal(), annotations, linux: { namespaces: namespaces(...types) } }), {
+      ...OPTIONS,
+      platform,
+    }).boot.pod
+
+  test('by the annotations of containerd’s CRI plugin, in virtual machines', () => {
+    expect(plan({}, [])).toBeUndefined()
+    expect(plan(cri('sandbox', 'own', '1048576'), ['network'])).toEqual({
+      role: 'sandbox',
+      sandbox: 'own',
+      memory: 1048576,
+    })
+    expect(plan(cri('container', 'other', '-1'), ['network', 'ipc', 'uts'])).toEqual({
+      role: 'member',
+      sandbox: 'other',
+      memory: 0,
+    })
+    expect(plan(cri('container', 'other'), ['network'], 'auto')).toBeUndefined()
+    expect(() => plan(cri('container'), [])).toThrow(/config\.json: annotations\["io\.kubernetes\.cri\.sandbox-id"\]/)
+    expect(() => plan(cri('pod'), [])).toThrow(/container-type"\]: expected/)
+  })
+
+  test('namespaces of others are joined by their members alone', () => {
+    const refused = /config\.json: linux\.namespaces\[0\]\.path: joining a \w+ namespace/
+    expect(() => plan({}, ['pid'])).toThrow(refused)
+    expect(() => plan({}, ['ipc'])).toThrow(refused)
+    expect(() => plan(cri('sandbox', 'own'), ['uts'])).toThrow(refused)
+    expect(() => plan(cri('container', 'other'), ['pid'])).toThrow(refused)
+    expect(() => plan(cri('container', 'other'), ['ipc'], 'systrap')).toThrow(refused)
+  })
+})
+
+test('a seccomp profile goes to a guest’s kernel; the sentry says that it does without', () => {
+  const seccomp = { defaultAction: 'SCMP_ACT_ERRNO', syscalls: [{ names: ['read'], action: 'SCMP_ACT_ALLOW' }] }
+  const spec = load({ ...minimal(), linux: { seccomp } })
+  expect(planBoot('id', spec, OPTIONS).boot.seccomp).toBeUndefined()
+  expect(spec.warnings.at(-1)).toMatch(/linux\.seccomp: .* not applied; the guest never reaches the host kernel/)
+  const vm = load({ ...minimal(), linux: { seccomp } })
+  expect(planBoot('id', vm, { ...OPTIONS, platform: 'microvm' }).boot.seccomp?.syscalls[0]).toEqual({
+    ...seccomp.syscalls[0],
+    args: [],
+  })
+  expect(vm.warnings.filter((w) => w.includes('seccomp'))).toEqual([])
+  const broken = { ...seccomp, syscalls: [{ names: ['read'], action: 'x', args: [{ index: 6, value: 0, op: 'x' }] }] }
+  expect(() => load({ ...minimal(), linux: { seccomp: broken } })).toThrow(/seccomp\.syscalls\[0\]\.args\[0\]\.index/)
 })
 
 test('what spec writes is accepted without an unknown field', () => {

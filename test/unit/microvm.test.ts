@@ -1,6 +1,16 @@
 /** microvm/ without a VM: frames, names, choices, archives; and the agent's parser, built for the host. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -8,7 +18,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { chooseAccel } from '../../microvm/accel.ts'
 import { cpio } from '../../microvm/cpio.ts'
 import { MSG } from '../../microvm/messages.ts'
-import { parseRoutes } from '../../microvm/network.ts'
+import { Store } from '../../microvm/store.ts'
 import { findTemplate, templateName } from '../../microvm/template.ts'
 import { extractVmlinux } from '../../microvm/vmlinux.ts'
 import type { VmShape } from '../../microvm/vmm.ts'
@@ -120,6 +130,8 @@ describe('templates', () => {
     memory: 256,
     cpus: 1,
     tscKhz: 1000,
+    ports: 20,
+    growing: false,
   }
   test('everything that a restored VM depends on is in the name', () => {
     const names = [
@@ -129,6 +141,8 @@ describe('templates', () => {
       templateName({ ...shape, cpus: 2 }, 'qemu-1'),
       templateName({ ...shape, accel: 'kvm' }, 'qemu-1'),
       templateName({ ...shape, tscKhz: 1001 }, 'qemu-1'),
+      templateName({ ...shape, ports: 4 }, 'qemu-1'),
+      templateName({ ...shape, growing: true }, 'qemu-1'),
       templateName({ ...shape, image: { ...shape.image, hash: 'b' } }, 'qemu-1'),
     ]
     expect(new Set(names).size).toBe(names.length)
@@ -142,23 +156,62 @@ describe('templates', () => {
     writeFileSync(join(dir, 'memory'), 'mmmm')
     writeFileSync(join(dir, 'state'), 'ss')
     expect(findTemplate(dir)).toBeNull()
-    writeFileSync(join(dir, 'manifest.json'), JSON.stringify({ memoryBytes: 4, stateBytes: 2 }))
+    writeFileSync(join(dir, 'manifest.json'), JSON.stringify({ image: 'a', memoryBytes: 4, stateBytes: 2 }))
     expect(findTemplate(dir)).toEqual({ memory: join(dir, 'memory'), state: join(dir, 'state') })
     truncateSync(join(dir, 'memory'), 3)
     expect(findTemplate(dir)).toBeNull()
   })
 })
 
-test('routes of one interface, the way to the gateway first', () => {
-  const text =
-    'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n' +
-    'eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' +
-    'eth1\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' +
-    'eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n'
-  expect(parseRoutes(text, 'eth0')).toEqual([
-    ['172.17.0.0', '0.0.0.0', '255.255.0.0'],
-    ['0.0.0.0', '172.17.0.1', '0.0.0.0'],
-  ])
+describe('the store', () => {
+  const folder = (path: string, manifest: object | null, hours: number) => {
+    mkdirSync(path, { recursive: true })
+    if (manifest) writeFileSync(join(path, 'manifest.json'), JSON.stringify(manifest))
+    const then = Date.now() / 1000 - hours * 3600
+    utimesSync(manifest ? join(path, 'manifest.json') : path, then, then)
+  }
+
+  test('what no installation uses is removed, but for what is young', () => {
+    const dir = join(base, 'store')
+    const dist = join(base, 'dist')
+    for (const d of [dist, join(dir, 'users')]) mkdirSync(d, { recursive: true })
+    writeFileSync(join(dist, 'agent'), 'agent')
+    writeFileSync(join(dir, 'users/1.json'), JSON.stringify({ dist, image: 'used' }))
+    writeFileSync(join(dir, 'users/2.json'), JSON.stringify({ dist: join(base, 'gone'), image: 'left' }))
+    writeFileSync(join(dir, 'users/3.json'), '{')
+    for (const [name, hours] of Object.entries({ used: 9, left: 9, old: 9, young: 0 }))
+      folder(join(dir, 'images', name), {}, hours)
+    folder(join(dir, 'images/broken'), null, 9)
+    for (const [name, image, hours] of [
+      ['a', 'used', 9],
+      ['b', 'old', 9],
+      ['c', 'old', 0],
+      ['d', undefined, 9],
+      ['e', 'young', 9],
+    ] as const)
+      folder(join(dir, 'templates', name), { image }, hours)
+    expect(new Store(dir, dist).prune()).toBe(5)
+    expect(readdirSync(join(dir, 'images')).sort()).toEqual(['used', 'young'])
+    expect(readdirSync(join(dir, 'templates')).sort()).toEqual(['a', 'c', 'e'])
+    expect(readdirSync(join(dir, 'users'))).toEqual(['1.json'])
+  })
+
+  test('installations do not take each other’s images away', () => {
+    const dir = join(base, 'shared')
+    const vmlinux = join(base, 'vmlinux')
+    writeFileSync(vmlinux, 'kernel')
+    const stores = ['one', 'two'].map((name) => {
+      const dist = join(base, name)
+      mkdirSync(dist)
+      writeFileSync(join(dist, 'agent'), name)
+      const store = new Store(dir, dist)
+      store.saveImage('k', true, vmlinux, Buffer.from(name))
+      return store
+    })
+    expect(readFileSync(stores[0]!.image().initramfs, 'utf8')).toBe('one')
+    expect(readFileSync(stores[1]!.image().initramfs, 'utf8')).toBe('two')
+    expect(() => new Store(dir, join(base, 'three')).image()).toThrow('microvm setup')
+  })
 })
 
 test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).status !== 0)(
