@@ -38,13 +38,17 @@ export interface Candidate {
   commandLine: string | null
 }
 
+/** Userspace kernels answer for the loopback interface, the only one here, themselves: no sockets of the host's below. */
 export function candidates(): Candidate[] {
   return [
     { name: 'native', commandLine: null },
     { name: 'runc', commandLine: 'runc' },
     { name: 'crun', commandLine: join(import.meta.dirname, 'crun.sh') },
     ...runscPlatforms().map((p) => ({ name: `runsc-${p}`, commandLine: `runsc --network=none --platform=${p}` })),
-    ...tssandboxPlatforms().map((p) => ({ name: `tssandbox-${p}`, commandLine: `${TSSANDBOX} --platform=${p}` })),
+    ...tssandboxPlatforms().map((p) => ({
+      name: `tssandbox-${p}`,
+      commandLine: `${TSSANDBOX} --network=none --platform=${p}`,
+    })),
   ]
 }
 

@@ -127,6 +127,9 @@ static void block_sigchld_everywhere(void)
 	sigaction(sig, &old, NULL);
 }
 
+/* Host descriptors that the sentry watches. */
+int watched_fds;
+
 /* Makes the calling thread the tracer. Returns the epoll fd or -errno. */
 int pt_init(void)
 {
@@ -152,7 +155,10 @@ int pt_watch(int op, int fd, unsigned events, unsigned data)
 {
 	struct epoll_event ev = { .events = events, .data.u32 = data };
 
-	return epoll_ctl(epfd, op, fd, &ev) < 0 ? -errno : 0;
+	if (epoll_ctl(epfd, op, fd, &ev) < 0)
+		return -errno;
+	watched_fds += op == EPOLL_CTL_ADD ? 1 : op == EPOLL_CTL_DEL ? -1 : 0;
+	return 0;
 }
 
 static void drain_sigfd(void)

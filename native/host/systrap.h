@@ -52,6 +52,8 @@ extern int high;
 /* How long both sides spin before they sleep, at most, in cycles: 0 to tens of µs, by how busy the machine is. */
 extern uint64_t spin_max, cycles_per_us;
 extern int cpus;
+/* ptrace.c */
+extern int watched_fds;
 
 static inline struct stub_slot *slot_of(int i)
 {
