@@ -1,7 +1,7 @@
 /*
  * Micro benchmarks of the kernel underneath: `micro [-s SAMPLES] NAME…` prints `start NAME` and then `NAME VALUE` for
  * each, or `fail NAME REASON`: the nanoseconds of one operation, or MB/s, as the median of several samples. Static, so
- * that it runs natively and in any container alike. Other modes: `true`, `idle`, `hog`, `threads N`, `time COMMAND…`.
+ * that it runs natively and in any container alike. Other modes: `true`, `idle [MORE PROCESSES]`, `hog`, `threads N`, `time COMMAND…`.
  */
 #include "micro.h"
 
@@ -84,6 +84,12 @@ static void run(const char *name) {
 static int other_mode(int argc, char **argv) {
   if (strcmp(argv[1], "true") == 0) return 0;
   if (strcmp(argv[1], "idle") == 0) {
+    for (int more = argc == 3 ? atoi(argv[2]) : 0; more > 0; more--) {
+      pid_t child = fork();
+      if (child < 0) fail("fork");
+      if (child == 0)
+        for (;;) pause();
+    }
     puts("ready");
     for (;;) pause();
   }

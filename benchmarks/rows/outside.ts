@@ -9,6 +9,7 @@ import { membersOf, usageOf } from './processes.ts'
 const START_SECONDS = 30
 const SETTLE_MS = 2000
 const IDLE_MS = 5000
+const MORE_PROCESSES = 20
 const CONTAINER_COUNTS = [1, 2, 5, 10, 20, 50]
 /** Starts that run at the same time when many containers are wanted. */
 const STARTS_AT_ONCE = 2
@@ -28,6 +29,7 @@ export const IDLE_ROWS = [
   row('idle-cpu', 'idle', 'idle container: CPU per second', 'ms/s'),
   row('idle-rss', 'idle', 'idle container: sum of resident sets', 'MB'),
   row('idle-pss', 'idle', 'idle container: memory, shared pages divided', 'MB'),
+  row('process-pss', 'idle', 'one more idle process in it: memory, shared pages divided', 'MB'),
 ]
 export const CONTAINER_ROWS = CONTAINER_COUNTS.flatMap((n) => [
   row(`containers-${n}-rate`, 'scale', `${n} containers: starts per second`, '1/s', 300),
@@ -84,7 +86,8 @@ export async function measureExec(way: Way, [exec]: Row[], context: Context): Pr
 }
 
 export async function measureIdle(way: Way, rows: Row[], context: Context): Promise<void> {
-  const [cpu, rss, pss] = ['idle-cpu', 'idle-rss', 'idle-pss'].map((name) => rows.find((r) => r.name === name))
+  const [cpu, rss, pss, more] = IDLE_ROWS.map(({ name }) => rows.find((r) => r.name === name))
+  let alone = 0
   await withIdle(way, context, async (_id, child) => {
     await sleep(SETTLE_MS)
     const members = membersOf(child.pid!, way.startedByClient)
@@ -96,7 +99,15 @@ export async function measureIdle(way: Way, rows: Row[], context: Context): Prom
     if (cpu) context.value(cpu, (after.cpuMs - before.cpuMs) / seconds)
     if (rss) context.value(rss, after.rssMb)
     if (pss) context.value(pss, after.pssMb)
+    alone = after.pssMb
   })
+  if (!more) return
+  const crowd = async (_id: string, child: ChildProcess) => {
+    await sleep(SETTLE_MS)
+    const { pssMb } = usageOf(membersOf(child.pid!, way.startedByClient))
+    context.value(more, Math.max(0, pssMb - alone) / MORE_PROCESSES)
+  }
+  await withIdle(way, context, crowd, MORE_PROCESSES)
 }
 
 export async function measureContainers(way: Way, rows: Row[], context: Context): Promise<void> {
@@ -143,10 +154,15 @@ async function withRoot(context: Context, body: (root: string) => Promise<void>)
   }
 }
 
-async function withIdle(way: Way, context: Context, body: (id: string, child: ChildProcess) => Promise<void>) {
+async function withIdle(
+  way: Way,
+  context: Context,
+  body: (id: string, child: ChildProcess) => Promise<void>,
+  moreProcesses = 0,
+) {
   await withRoot(context, async (root) => {
     const id = context.nextId()
-    const child = way.start(root, ['/bench/micro', 'idle'], id)
+    const child = way.start(root, ['/bench/micro', 'idle', `${moreProcesses}`], id)
     try {
       await ready(child)
       await body(id, child)
