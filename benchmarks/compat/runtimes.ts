@@ -86,7 +86,8 @@ function configure(template: string, rootfs: string, argv: string[]): string {
 export function bundleRuntime(name: string, commandLine: string, spec: string, work: string): Runtime {
   const [program, ...flags] = commandLine.split(/\s+/)
   const base = [...flags, '--root', join(work, `state-${name}`)]
-  const version = spawnSync(program!, ['--version'], { encoding: 'utf8' }).stdout
+  const { stdout: version, error } = spawnSync(program!, ['--version'], { encoding: 'utf8' })
+  if (error) throw new Error(`runtime ${name}: cannot run ${program}: ${error.message}`)
   return {
     name,
     version: version.split('\n')[0]!.trim(),
