@@ -41,7 +41,7 @@ static int children_changed;
 static int ended[THREADS], ended_count;
 int high;
 /* Arenas kept for the next forks. */
-#define SPARES 32
+#define SPARES 8
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, uint64_t)
 #endif
