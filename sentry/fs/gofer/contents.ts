@@ -8,8 +8,8 @@
  * come back with a position, and counts for as long as attributes do.
  */
 import { monotonicNs } from '../../kernel/clock.ts'
-import type { GoferInode } from './inode.ts'
 import type { Listing } from './listing.ts'
+import type { NamedInode } from './named-inode.ts'
 
 /** The entry is none of the listing, or no longer as listed. */
 export const ASK = -1
@@ -70,21 +70,21 @@ export class Contents {
 /** Bounds what is known of all directories of a mount. */
 export class KnownDirectories {
   /** Oldest first. */
-  private readonly dirs = new Map<GoferInode, number>()
+  private readonly dirs = new Map<NamedInode, number>()
   private total = 0
 
   /** `dir` has new contents. The newest stay, whatever their size: somebody is reading them. */
-  keep(dir: GoferInode, weight: number): void {
+  keep(dir: NamedInode, weight: number): void {
     this.drop(dir)
     this.dirs.set(dir, weight)
     this.total += weight
     while (this.total > MAX_NAMES && this.dirs.size > 1) {
-      const oldest: GoferInode = this.dirs.keys().next().value!
+      const oldest: NamedInode = this.dirs.keys().next().value!
       oldest.dropContents()
     }
   }
 
-  drop(dir: GoferInode): void {
+  drop(dir: NamedInode): void {
     this.total -= this.dirs.get(dir) ?? 0
     this.dirs.delete(dir)
   }

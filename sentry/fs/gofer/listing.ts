@@ -9,7 +9,7 @@ import { EIO, ENOENT } from '../../abi/errno.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
 import { DIRENT64_NAME, type DirRecords, emitRecords, recordName, recordSize } from '../../vfs/dir-records.ts'
 import { type DirEmitter, S_IFDIR, S_IFMT } from '../../vfs/inode.ts'
-import type { GoferInode } from './inode.ts'
+import type { NamedInode } from './named-inode.ts'
 import type { GoferSuperBlock } from './super-block.ts'
 
 /** What one directory may make the sentry keep in memory: names of 255 bytes at worst. */
@@ -70,7 +70,7 @@ export class Listing implements DirRecords {
    * `above`: the listing that directory `name` was found in. Somebody is walking the tree: whole directories below and
    * beside it come along.
    */
-  static read(dir: GoferInode, above: Listing | null, name: string): Listing | number {
+  static read(dir: NamedInode, above: Listing | null, name: string): Listing | number {
     const { sb } = dir
     const { r } = sb.client
     const path = dir.path()
