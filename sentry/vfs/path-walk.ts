@@ -314,7 +314,8 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
   dropUnusedDentries()
   let err = ND.start(t, dirfd, name, flags)
   if (err !== 0) return err
-  if ((flags & LOOKUP_SPECIAL) !== 0) {
+  // A single component is found as fast without the cache, and who walks a tree would only fill it.
+  if ((flags & LOOKUP_SPECIAL) !== 0 || name.indexOf('/') < 0) {
     err = ND.walk(name, false)
     return err !== 0 ? err : ND.result()
   }

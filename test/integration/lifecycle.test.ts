@@ -1,9 +1,10 @@
 /** A container's life in bundles from a busybox root. With TSSANDBOX_TEST_RUNTIME=runc the same tests check themselves. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { ConsoleReceiver } from '../support/console-receiver.ts'
+import { build, guestPrograms, runNative } from '../support/guest.ts'
 import { busyboxRoot } from '../support/roots.ts'
 import { BIN, type Config, finished, until, Workspace } from '../support/tssandbox.ts'
 
@@ -73,6 +74,18 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
         'NoNewPrivs:\t1',
       ]),
     )
+  })
+
+  test('trees that change while they are walked look as natively in a root of its own', {
+    timeout: 120_000,
+  }, async () => {
+    const program = guestPrograms().find(({ name }) => name === 'directory_fuzz')!
+    await build(program)
+    const dir = w.bundle(rootfs, ['/fuzz'], undefined, true)
+    copyFileSync(program.path, join(dir, 'rootfs/fuzz'))
+    const native = await runNative(program)
+    expect(native.code).toBe(0)
+    expect(w.run(['run', '--bundle', dir, newId()])).toEqual({ code: 0, out: native.stdout, err: '' })
   })
 
   test('root has the capabilities that were granted, and no others', () => {

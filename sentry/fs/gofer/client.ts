@@ -42,7 +42,7 @@ import type { SetAttr } from '../../vfs/inode.ts'
 import type { MessageCounts } from './message-counts.ts'
 
 /** So many requests in a row from another CPU than the gofer's, and it is to follow. */
-const SETTLED = 4
+const SETTLED = 8
 
 /** A mount that the gofer serves. */
 export interface GoferMount {

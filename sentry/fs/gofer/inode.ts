@@ -1,8 +1,5 @@
 /**
- * A file of a gofer mount.
- *
- * The gofer knows files by path only, so an inode knows (one of) its names: a parent and a name there; none once it is
- * unlinked. What must stay true: `path()` leads to this file, or is null.
+ * A file of a gofer mount: its attributes, what is made and removed in a directory, its data (its names: named-inode.ts).
  */
 import { ATTR_ALL } from '../../../gofer/protocol.ts'
 import { close, ftruncate, statxFd } from '../../../native/host.ts'
@@ -20,7 +17,7 @@ import {
   ATTR_SIZE,
   ATTR_UID,
   type DirEmitter,
-  Inode,
+  type Inode,
   makeDev,
   S_IFMT,
   type SetAttr,
@@ -29,10 +26,11 @@ import type { Path } from '../../vfs/path.ts'
 import { newInodeGid, newInodeMode } from '../../vfs/permission.ts'
 import { openSpecial } from '../../vfs/special.ts'
 import { touchCtime } from '../../vfs/times.ts'
-import { ASK, Contents, MAX_NAMES } from './contents.ts'
+import { ASK, Contents } from './contents.ts'
 import { GoferDirectory } from './directory.ts'
 import { HostDescriptors } from './host-descriptors.ts'
-import { FIRST, Listing } from './listing.ts'
+import { FIRST } from './listing.ts'
+import { NamedInode } from './named-inode.ts'
 import { GoferRegularFile } from './regular-file.ts'
 import type { GoferSuperBlock } from './super-block.ts'
 
@@ -42,34 +40,16 @@ const RENAME_EXCHANGE = 2
 const STATX = Buffer.alloc(256)
 const STATX_VIEW = new DataView(STATX.buffer, STATX.byteOffset, 256)
 
-interface Name {
-  readonly parent: GoferInode
-  readonly name: string
-}
-
-export class GoferInode extends Inode {
-  declare readonly sb: GoferSuperBlock
+export class GoferInode extends NamedInode {
   /** Of a regular file; made when first needed. */
   private descriptors: HostDescriptors | null = null
-  private parent: GoferInode | null
-  private name: string
-  /** Further names that we know. */
-  private aliases: Name[] | null = null
-  private pathCache: string | null = null
-  private pathGeneration = -1
-  /** Attributes are older than a change that the host made in passing (a directory's mtime, a link count). */
-  private stale = false
   /** When the attributes were last learnt (shared mounts). */
   checkedAt = 0
-  /** Of a directory: what is known of its names. */
-  private contents: Contents | null = null
   /** Text of a symbolic link, once known. */
   linkTarget: string | null = null
 
   constructor(sb: GoferSuperBlock, parent: GoferInode | null, name: string, view: DataView, at: number) {
-    super(sb, 0, 0, 0, 0)
-    this.parent = parent
-    this.name = name
+    super(sb, parent, name)
     this.fill(view, at)
   }
 
@@ -174,52 +154,6 @@ export class GoferInode extends Inode {
     return 0
   }
 
-  // ---- names -------------------------------------------------------------------------------------------------------
-
-  /** From the mount's root, or null when no name is left. */
-  path(): string | null {
-    const { sb } = this
-    if (this.pathGeneration === sb.pathGeneration) return this.pathCache
-    let path: string | null = ''
-    if (this.parent !== null) {
-      const base = this.parent.path()
-      path = base === null ? null : base === '' ? this.name : `${base}/${this.name}`
-    } else if (this !== sb.root) path = null
-    this.pathCache = path
-    this.pathGeneration = sb.pathGeneration
-    return path
-  }
-
-  private pathOf(name: string): string | null {
-    const base = this.path()
-    return base === null ? null : base === '' ? name : `${base}/${name}`
-  }
-
-  addName(parent: GoferInode, name: string): void {
-    if (this.parent === parent && this.name === name) return
-    // A directory has one name: it was moved, on a shared mount.
-    if (this.parent === null || this.isDir) this.setName(parent, name)
-    else {
-      this.aliases ??= []
-      if (!this.aliases.some((a) => a.parent === parent && a.name === name)) this.aliases.push({ parent, name })
-    }
-  }
-
-  private setName(parent: GoferInode | null, name: string): void {
-    this.parent = parent
-    this.name = name
-    this.pathGeneration = -1
-    // Paths of everything below change too.
-    if (this.isDir) this.sb.pathGeneration++
-  }
-
-  private removeName(parent: GoferInode, name: string): void {
-    if (this.aliases !== null) this.aliases = this.aliases.filter((a) => a.parent !== parent || a.name !== name)
-    if (this.parent !== parent || this.name !== name) return
-    const next = this.aliases?.pop()
-    this.setName(next?.parent ?? null, next?.name ?? '')
-  }
-
   // ---- directories -------------------------------------------------------------------------------------------------
 
   override lookup(name: string): Inode | number {
@@ -231,86 +165,6 @@ export class GoferInode extends Inode {
       if (inode !== null) return inode
     }
     return sb.lookup(this, name)
-  }
-
-  /** The name's entry in the last listing; ASK where that is not known, or too old; undefined: there is no such name. */
-  private find(name: string): number | undefined {
-    const { contents, sb } = this
-    if (contents === null || !contents.trusted) return ASK
-    if (contents.listing !== null && !sb.fresh(contents.listing.readAt)) return ASK
-    return contents.find(name)
-  }
-
-  /** Whether it is known that there is no such name. */
-  lacks(name: string): boolean {
-    return !this.sb.shared && this.find(name) === undefined
-  }
-
-  /** The directory as it is now for readers at its start, as it was for those who read on. */
-  list(start: boolean): Listing | number {
-    const { contents } = this
-    if (contents !== null && contents.listing !== null) {
-      if (!start || (contents.current && contents.trusted && !this.sb.shared)) return contents.listing
-    }
-    const above = this.listedIn
-    const listing = Listing.read(this, above, this.name)
-    if (above !== null) this.parent!.contentsGrew()
-    if (typeof listing !== 'number') this.keepContents(new Contents(listing))
-    return listing
-  }
-
-  /** The listing of its parent, if somebody has just read that and seems to walk the tree. */
-  private get listedIn(): Listing | null {
-    const above = this.parent?.contents
-    return !this.sb.shared && above?.trusted ? above.listing : null
-  }
-  private contentsGrew(): void {
-    if (this.contents !== null) this.sb.directories.keep(this, this.contents.weight)
-  }
-
-  /** It came along with the listing of a directory above. */
-  listed(listing: Listing): void {
-    this.keepContents(new Contents(listing))
-  }
-
-  /** An inode was made for the directory called `name`: what is below it may change from now on. */
-  known(name: string): void {
-    this.contents?.listing?.takeOf(name)
-  }
-
-  private keepContents(contents: Contents): void {
-    this.contents = contents
-    this.sb.directories.keep(this, contents.weight)
-  }
-  dropContents(): void {
-    if (this.contents === null) return
-    this.contents = null
-    this.sb.directories.drop(this)
-  }
-
-  /** A name was made (`there`) or removed. */
-  private nameChanged(name: string, there: boolean): void {
-    this.changed()
-    const { contents } = this
-    if (contents === null) return
-    if (this.sb.shared || contents.weight > MAX_NAMES) {
-      this.dropContents()
-      return
-    }
-    if (there) contents.add(name)
-    else contents.remove(name)
-    this.sb.directories.keep(this, contents.weight)
-  }
-
-  /** The host has changed its attributes in passing. */
-  private changed(): void {
-    this.stale = true
-    this.unlist()
-  }
-
-  /** It is not any more what its directory's listing says. */
-  unlist(): void {
-    this.parent?.contents?.ask(this.name)
   }
 
   /** The object that a request has just made in this directory. */
@@ -416,14 +270,6 @@ export class GoferInode extends Inode {
     return 0
   }
 
-  /** One of its names is gone on the host. */
-  private loseName(parent: GoferInode, name: string): void {
-    if (this.nlink > 0) this.nlink--
-    if (this.nlink === 0) this.sb.forget(this)
-    touchCtime(this)
-    this.removeName(parent, name)
-  }
-
   override rename(
     name: string,
     inode: Inode,
@@ -458,16 +304,6 @@ export class GoferInode extends Inode {
     }
     file.replaceName(this, name, dir, newName)
     return 0
-  }
-
-  private replaceName(parent: GoferInode, name: string, newParent: GoferInode, newName: string): void {
-    touchCtime(this)
-    if (this.parent === parent && this.name === name) {
-      this.setName(newParent, newName)
-      return
-    }
-    this.removeName(parent, name)
-    this.addName(newParent, newName)
   }
 
   /** For file systems above us (overlay); an open directory keeps a listing of its own. */

@@ -9,7 +9,7 @@ import { EIO, ENOENT } from '../../abi/errno.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
 import { DIRENT64_NAME, type DirRecords, emitRecords, recordName, recordSize } from '../../vfs/dir-records.ts'
 import { type DirEmitter, S_IFDIR, S_IFMT } from '../../vfs/inode.ts'
-import type { GoferInode } from './inode.ts'
+import type { NamedInode } from './named-inode.ts'
 import type { GoferSuperBlock } from './super-block.ts'
 
 /** What one directory may make the sentry keep in memory: names of 255 bytes at worst. */
@@ -40,7 +40,7 @@ export class Listing implements DirRecords {
   private below: Map<string, Listing> | null = null
   /** Entries of those below, all together. */
   private belowCount = 0
-  /** What {@link index} has made already. */
+  /** Entry numbers by name, once somebody asks. */
   private names: Map<string, number> | null = null
 
   private constructor(readAt: number) {
@@ -70,7 +70,7 @@ export class Listing implements DirRecords {
    * `above`: the listing that directory `name` was found in. Somebody is walking the tree: whole directories below and
    * beside it come along.
    */
-  static read(dir: GoferInode, above: Listing | null, name: string): Listing | number {
+  static read(dir: NamedInode, above: Listing | null, name: string): Listing | number {
     const { sb } = dir
     const { r } = sb.client
     const path = dir.path()
@@ -130,8 +130,8 @@ export class Listing implements DirRecords {
 
   /** Whether entry `name` is a directory that no inode stands for yet. */
   private isUnknown(sb: GoferSuperBlock, name: string): boolean {
-    const i = this.number(name)
-    return i >= 0 && this.isUnknownAt(sb, i)
+    const i = this.find(name)
+    return i !== undefined && this.isUnknownAt(sb, i)
   }
   private isUnknownAt(sb: GoferSuperBlock, i: number): boolean {
     if (i >= this.statAt.length) return false
@@ -140,16 +140,17 @@ export class Listing implements DirRecords {
     return (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR && !sb.knows(view, at)
   }
 
-  private number(name: string): number {
+  /** The number of the entry called `name`. */
+  find(name: string): number | undefined {
     this.names ??= this.index()
-    return this.names.get(name) ?? -1
+    return this.names.get(name)
   }
 
   /** Directories behind `name`, which no inode stands for and whose listings are not here: as READDIR takes them. */
   private namesBehind(sb: GoferSuperBlock, name: string): string {
-    const from = this.number(name)
+    const from = this.find(name) ?? this.count
     const names: string[] = []
-    for (let i = from + 1; from >= 0 && i < this.count && names.length < MAX_BESIDE; i++) {
+    for (let i = from + 1; i < this.count && names.length < MAX_BESIDE; i++) {
       if (!this.isUnknownAt(sb, i)) continue
       const next = recordName(this, i)
       if (this.below?.has(next) !== true) names.push(next)
@@ -207,11 +208,7 @@ export class Listing implements DirRecords {
     return 0
   }
 
-  /** Entry numbers by name, the caller's to change. */
-  index(): Map<string, number> {
-    const { names } = this
-    this.names = null
-    if (names !== null) return names
+  private index(): Map<string, number> {
     const index = new Map<string, number>()
     for (let i = 0; i < this.count; i++) index.set(recordName(this, i), i)
     return index

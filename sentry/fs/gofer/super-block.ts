@@ -17,6 +17,7 @@ import { KnownDirectories } from './contents.ts'
 import type { IdleFiles } from './idle-files.ts'
 import { GoferInode } from './inode.ts'
 import type { Listing } from './listing.ts'
+import type { NamedInode } from './named-inode.ts'
 
 /** How old the name of a directory may be, when it is just walked through. */
 const FRESH_DIRECTORY_NS = 50_000_000
@@ -146,7 +147,7 @@ export class GoferSuperBlock extends SuperBlock {
     }
     this.known.set(inode.ino, new WeakRef(inode))
   }
-  forget(inode: GoferInode): void {
+  forget(inode: NamedInode): void {
     if (this.known.get(inode.ino)?.deref() === inode) this.known.delete(inode.ino)
   }
 
