@@ -54,9 +54,13 @@ function noteAtExit(script: Script, path: string): void {
 /** Words that start a container. One that only looks like it makes copies that are not needed. */
 const STARTING = ['run', 'create', 'do']
 
-/** A virtual machine has another program in the sentry's place; a test's fake one is no bundle. */
+/**
+ * A virtual machine has another program in the sentry's place; a test's fake one is no bundle. Only bin/tssandbox's Node may
+ * be copied: host/fork.c.
+ */
 function startsSandbox(words: string[]): boolean {
   return (
+    process.execArgv.includes('--single-threaded') &&
     words.some((word) => STARTING.includes(word)) &&
     !words.some((word) => word.includes('microvm')) &&
     existsSync(join(dist, 'sentry.js'))

@@ -118,19 +118,9 @@ const run = (program, args, training = []) =>
     stdio: ['ignore', 'pipe', 'ignore'],
     timeout: 20_000,
   })
+const flags = /--no-rehash-snapshot.*?(?= ")/.exec(readFileSync(join(root, 'bin/tssandbox'), 'utf8'))[0].split(' ')
 for (const name of Object.keys(PROGRAMS))
-  run(
-    node,
-    [
-      '--no-rehash-snapshot',
-      '--v8-pool-size=0',
-      '--disable-sigusr1',
-      '--max-semi-space-size=8',
-      join(dist, `${name}.cjs`),
-      '--version',
-    ],
-    [name],
-  )
+  run(node, [...flags, join(dist, `${name}.cjs`), '--version'], [name === 'cli' ? 'cli-asking' : name])
 if (process.getuid() === 0) {
   const bundle = mkdtempSync(join(tmpdir(), 'tssandbox-train-'))
   const tssandbox = (training, ...args) =>

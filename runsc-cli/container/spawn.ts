@@ -79,10 +79,6 @@ function listenAt(path: string): number {
   return fd
 }
 
-/** Where Node is started anew: flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
-const SENTRY_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
-const GOFER_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
-
 /**
  * What the sentry uses of root while it boots: to set up stub processes of another user (SYS_PTRACE, SETUID, SETGID,
  * SETPCAP, KILL, SYS_ADMIN for their namespaces, SYS_CHROOT, SYS_RESOURCE, SYS_NICE, IPC_LOCK, DAC_OVERRIDE). Before the
@@ -149,7 +145,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
       ...['--no-io-uring', ...protection, ...cgroups],
     ],
-    node: GOFER_NODE,
     args: goferArgs.map(String),
     fds: goferFds.all,
   })
@@ -190,7 +185,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ...cgroups,
       ...['--chdir', '/', '--nofile', '1048576'],
     ],
-    node: vm ? GOFER_NODE : SENTRY_NODE,
     args: ['--boot-fd', String(bootNumber)],
     fds: fds.all,
   })
