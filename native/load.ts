@@ -16,25 +16,26 @@ phase('Node is ready')
 const dist = dirname(__filename)
 const trained = process.env['TSSANDBOX_TRAIN']?.split(',') ?? []
 
-function cache(base: string): Buffer | undefined {
+function cache(file: string): Buffer | undefined {
   try {
-    return readFileSync(`${base}.cache`)
+    return readFileSync(file)
   } catch {
     return undefined
   }
 }
 
-/** The program's `main`. */
-function load(program: string): () => unknown {
+/** The program's `main`. `trade`: a part of the program that calls its own functions and has a cache of its own. */
+function load(program: string, trade = program): () => unknown {
   const base = join(dist, program)
+  const cacheFile = join(dist, `${trade}.cache`)
   const source = readFileSync(`${base}.js`, 'latin1')
-  const training = trained.includes(program)
-  const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache(base) })
+  const training = trained.includes(trade)
+  const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache(cacheFile) })
   const module = { exports: {} as { main(): unknown } }
   script.runInThisContext()(module.exports, require, module, __filename, __dirname)
   phase('code loaded')
   return () => {
-    if (training) noteAtExit(script, `${base}.cache`)
+    if (training) noteAtExit(script, cacheFile)
     return module.exports.main()
   }
 }
@@ -53,9 +54,13 @@ function noteAtExit(script: Script, path: string): void {
 /** Words that start a container. One that only looks like it makes copies that are not needed. */
 const STARTING = ['run', 'create', 'do']
 
-/** A virtual machine has another program in the sentry's place; a test's fake one is no bundle. */
+/**
+ * A virtual machine has another program in the sentry's place; a test's fake one is no bundle. Only bin/tssandbox's Node may
+ * be copied: host/fork.c.
+ */
 function startsSandbox(words: string[]): boolean {
   return (
+    process.execArgv.includes('--single-threaded') &&
     words.some((word) => STARTING.includes(word)) &&
     !words.some((word) => word.includes('microvm')) &&
     existsSync(join(dist, 'sentry.js'))
@@ -63,14 +68,17 @@ function startsSandbox(words: string[]): boolean {
 }
 
 async function main(): Promise<void> {
-  if (basename(__filename) === 'cli.cjs' && startsSandbox(process.argv.slice(2))) {
+  const program = basename(__filename, '.cjs')
+  const words = program === 'cli' ? process.argv.slice(2) : []
+  const starts = startsSandbox(words)
+  if (starts) {
     const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
     forkWaiting('sentry', () => load('sentry'), false)
-    forkWaiting('gofer', () => load('gofer'), !process.argv.includes('--ignore-cgroups'))
+    forkWaiting('gofer', () => load('gofer'), !words.includes('--ignore-cgroups'))
     process.once('exit', dismissWaiting)
     phase('sentry and gofer forked')
   }
-  load(basename(__filename, '.cjs'))()
+  load(program, program === 'cli' && !starts ? 'cli-asking' : program)()
 }
 
 void main()

@@ -103,6 +103,8 @@ export function bindUnix(fd: number, path: string): number {
   return addr ? raw.LP(49, fd, addr, addr.length, 0, 0, 0) : -ENAMETOOLONG
 }
 
+/** shutdown(2) in both directions. */
+export const shutdown = (fd: number): number => raw.L(48, fd, 2, 0, 0, 0, 0)
 export const listen = (fd: number, backlog: number): number => raw.L(50, fd, backlog, 0, 0, 0, 0)
 const NONE: Memory = null
 export const accept4 = (fd: number, flags: number): number => raw.LPP(288, fd, NONE, NONE, flags, 0, 0)

@@ -96,8 +96,8 @@ const PROGRAMS = {
   gofer: 'gofer/main.ts',
   microvm: 'microvm/main.ts',
 }
+for (const name of [...Object.keys(PROGRAMS), 'cli-asking']) rmSync(join(dist, `${name}.cache`), { force: true })
 for (const [name, entry] of Object.entries(PROGRAMS)) {
-  rmSync(join(dist, `${name}.cache`), { force: true })
   await build({ ...OPTIONS, ...WRAPPED, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })
   await build({ ...OPTIONS, entryPoints: [join(root, 'native/load.ts')], outfile: join(dist, `${name}.cjs`) })
 }
@@ -118,19 +118,9 @@ const run = (program, args, training = []) =>
     stdio: ['ignore', 'pipe', 'ignore'],
     timeout: 20_000,
   })
+const flags = /--no-rehash-snapshot.*?(?= ")/.exec(readFileSync(join(root, 'bin/tssandbox'), 'utf8'))[0].split(' ')
 for (const name of Object.keys(PROGRAMS))
-  run(
-    node,
-    [
-      '--no-rehash-snapshot',
-      '--v8-pool-size=0',
-      '--disable-sigusr1',
-      '--max-semi-space-size=8',
-      join(dist, `${name}.cjs`),
-      '--version',
-    ],
-    [name],
-  )
+  run(node, [...flags, join(dist, `${name}.cjs`), '--version'], [name === 'cli' ? 'cli-asking' : name])
 if (process.getuid() === 0) {
   const bundle = mkdtempSync(join(tmpdir(), 'tssandbox-train-'))
   const tssandbox = (training, ...args) =>
@@ -142,7 +132,7 @@ if (process.getuid() === 0) {
   config.root = { path: '/', readonly: true }
   writeFileSync(file, JSON.stringify(config))
   tssandbox(['sentry', 'gofer'], 'run', '--detach', '--bundle', bundle, 'train')
-  tssandbox([], 'exec', 'train', 'ls', '-l', '/etc')
+  tssandbox(['cli-asking'], 'exec', 'train', 'ls', '-l', '/etc')
   tssandbox([], 'state', 'train')
   tssandbox([], 'kill', 'train', 'KILL')
   // It notes on its way out what it has called; delete --force would not wait for that.

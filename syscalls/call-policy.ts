@@ -13,29 +13,28 @@ const DIRECT = new Set([
 /** In the order of GuestThread.answer(). */
 const ANSWERED = ['getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid']
 
-interface Argument {
-  kind: string
-  index: number
-}
-
-function argumentsOf(call: Syscall): Argument[] {
-  if (call.signature === '') return []
-  return call.signature.split(',').map((part, index) => ({ kind: part.trim().split(' ')[0]!, index }))
-}
-
+/** One pass without regular expressions: every start of a container reads hundreds of signatures. */
 export function callPolicy(call: Syscall): CallPolicy {
-  const args = argumentsOf(call)
-  const paths = args.filter((arg) => arg.kind === 'path')
-  const counted = (arg: Argument): boolean =>
-    /^(buf|sockaddr)\d$/.test(arg.kind) && arg.kind.endsWith(`${arg.index + 1}`)
-  return {
+  const policy = {
     direct: DIRECT.has(call.name),
-    path: paths[0]?.index ?? -1,
-    path2: paths[1]?.index ?? -1,
-    bytes: args.find(counted)?.index ?? -1,
-    sixteen: args.find((arg) => arg.kind === 'timespec' || arg.kind === 'epoll_event')?.index ?? -1,
+    path: -1,
+    path2: -1,
+    bytes: -1,
+    sixteen: -1,
     answer: ANSWERED.indexOf(call.name),
   }
+  const { signature } = call
+  for (let at = 0, index = 0; at >= 0 && signature !== ''; index++) {
+    const kind = signature.slice(at, signature.indexOf(' ', at))
+    if (kind === 'path') {
+      if (policy.path < 0) policy.path = index
+      else if (policy.path2 < 0) policy.path2 = index
+    } else if (policy.bytes < 0 && (kind === `buf${index + 1}` || kind === `sockaddr${index + 1}`)) policy.bytes = index
+    else if (policy.sixteen < 0 && (kind === 'timespec' || kind === 'epoll_event')) policy.sixteen = index
+    at = signature.indexOf(', ', at)
+    if (at >= 0) at += 2
+  }
+  return policy
 }
 
 /**
@@ -43,5 +42,5 @@ export function callPolicy(call: Syscall): CallPolicy {
  * (kinds that end in '>'), and nobody else is told that it is there.
  */
 export function fillsMemory(call: Syscall): boolean {
-  return argumentsOf(call).some((arg) => arg.kind.endsWith('>'))
+  return call.signature.includes('> ')
 }

@@ -132,7 +132,12 @@ export function main(): void {
     exitGroup(INTERNAL_FAILURE)
     throw error
   }
-  writeSync(config.fds.ready, '{"ok":true}\n')
+  try {
+    writeSync(config.fds.ready, '{"ok":true}\n')
+  } catch {
+    // Who wanted the container is gone.
+    exitGroup(INTERNAL_FAILURE)
+  }
   closeSync(config.fds.ready)
   const { kernel, end } = started
   const code = kernel.run()

@@ -2,16 +2,19 @@
  * exec ID: a further process in a running container. With --detach a copy of this program (exec-stand-in) stays as the
  * process's representative on the host: callers wait for its pid, signal it, and read its exit code.
  */
-import { spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 import { close, dup3 } from '../../native/host.ts'
+import { distDir } from '../../native/library.ts'
 import { getWindowSize, takeTerminal } from '../../native/pty.ts'
+import { spawnProcess } from '../../native/spawn.ts'
 import { type ControlClient, ControlGone } from '../../sentry/control/client.ts'
 import type { ProcessSpec } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
 import type { Invocation } from '../command.ts'
 import { connectRunning } from '../container/connect.ts'
 import { borrowTerminal, consoleForSocket } from '../container/console.ts'
+import { check, document, pipe, readLine } from '../container/descriptors.ts'
 import { writePidFile } from '../container/directory.ts'
 import { CliError } from '../errors.ts'
 import { forwardSignals } from '../signals.ts'
@@ -76,7 +79,7 @@ export async function body({ args, options, globals, log }: Invocation<ExecOptio
   const pid = await client.exec(process_, false, fds)
   if (options.pidFile) writePidFile(options.pidFile, process.pid)
   const ignore = () => {}
-  const signals = (await connectRunning(globals.root, args[0]!)).client.unref()
+  const signals = (await connectRunning(globals.root, args[0]!)).client
   forwardSignals((signal) => signals.request({ op: 'signal', pid, signal, target: 'process' }).catch(ignore))
   terminal?.onResize((rows, cols) => signals.request({ op: 'resize', pid, rows, cols }).catch(ignore))
   const status = await exitOf(client, pid)
@@ -132,26 +135,17 @@ function fromFlags(init: ProcessSpec, args: string[], options: ExecOptions): Pro
 }
 
 /** Starts the stand-in and waits until its process runs, or did not come to. */
-function detach(order: StandInOrder, root: string, id: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [process.argv[1]!, '--root', root, 'exec-stand-in', id], {
-      detached: true,
-      env: {},
-      stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
-    })
-    let answer = ''
-    const [, , , from, to] = child.stdio
-    from!.on('data', (chunk: Buffer) => {
-      answer += chunk
-    })
-    from!.on('close', () => {
-      child.unref()
-      if (answer === 'ok') resolve(0)
-      else reject(new CliError(answer || 'the process standing for the exec died'))
-    })
-    to!.on('error', () => {})
-    ;(to as import('node:stream').Writable).end(JSON.stringify(order))
-  })
+async function detach(order: StandInOrder, root: string, id: string): Promise<number> {
+  const [answerHere, answerThere] = pipe()
+  const orderFd = document('exec-order', JSON.stringify(order))
+  const command = [process.execPath, ...process.execArgv, process.argv[1]!, '--root', root, 'exec-stand-in', id]
+  const launch = [join(distDir(), 'launch'), '--setsid', '--keep-fd', '3-4', '--', ...command]
+  check(spawnProcess(launch, [0, 1, 2, answerThere, orderFd]), 'cannot start a stand-in')
+  close(answerThere)
+  close(orderFd)
+  const answer = await readLine(answerHere)
+  if (answer !== 'ok') throw new CliError(answer || 'the process standing for the exec died')
+  return 0
 }
 
 export async function standIn({ args, globals }: Invocation<object>): Promise<number> {

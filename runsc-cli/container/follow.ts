@@ -9,7 +9,7 @@ export function follow(sandbox: Sandbox, terminal: BorrowedTerminal | null): voi
   let owner: ControlClient | null = null
   const send = (request: Request): void => {
     // Made with the first request, which few containers ever get.
-    owner ??= ControlClient.fromFd(sandbox.owner).unref()
+    owner ??= ControlClient.fromFd(sandbox.owner)
     owner.request(request).catch(() => {})
   }
   forwardSignals((signal) => send({ op: 'signal', pid: 1, signal, target: 'process' }))

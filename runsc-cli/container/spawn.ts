@@ -2,9 +2,9 @@
  * Starts the two processes of a sandbox side by side: the gofer, which holds the files, and the sentry, whose pid is the
  * container's. Both through `dist/launch`, which sets up namespaces and cgroups and closes every other descriptor.
  */
-import { closeSync, constants, mkdirSync, openSync, read, readFileSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { close, memfdCreate, pipe2, socketpair, write } from '../../native/host.ts'
+import { close, socketpair } from '../../native/host.ts'
 import { phase } from '../../native/phases.ts'
 import { childEnd, type ExitStatus } from '../../native/spawn.ts'
 import {
@@ -21,6 +21,7 @@ import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
 import { signalName } from '../signals.ts'
 import type { GoferMount } from '../spec/mounts.ts'
+import { check, document, pipe, readLine } from './descriptors.ts'
 import { openPhases } from './phases.ts'
 import { type Program, startProcess } from './start-process.ts'
 
@@ -61,29 +62,10 @@ export interface Sandbox {
   owner: number
 }
 
-const O_CLOEXEC = 0o2000000
-const MFD_CLOEXEC = 1
-
-function check(result: number, what: string): number {
-  if (result < 0) throw new CliError(`${what}: errno ${-result}`)
-  return result
-}
-
 function pair(type: number): [number, number] {
   const fds = new Int32Array(2)
   check(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 'socketpair')
   return [fds[0]!, fds[1]!]
-}
-
-/** A descriptor to read `text` from, from its start. */
-function document(name: string, text: string): number {
-  const fd = check(memfdCreate(name, MFD_CLOEXEC), 'memfd_create')
-  const bytes = Buffer.from(text)
-  check(write(fd, bytes, bytes.length), 'write')
-  // The child's position is this one's: open the file again, at 0.
-  const again = openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY)
-  close(fd)
-  return again
 }
 
 function listenAt(path: string): number {
@@ -96,23 +78,6 @@ function listenAt(path: string): number {
   closeSync(dir)
   return fd
 }
-
-/** One line from the ready pipe, which is closed then; empty at its end. */
-async function readLine(fd: number): Promise<string> {
-  const chunk = Buffer.alloc(4096)
-  let text = ''
-  while (!text.includes('\n')) {
-    const n = await new Promise<number>((resolve) => read(fd, chunk, 0, chunk.length, -1, (_, bytes) => resolve(bytes)))
-    if (!n) break
-    text += chunk.toString('utf8', 0, n)
-  }
-  closeSync(fd)
-  return text
-}
-
-/** Where Node is started anew: flags that keep idle memory and start-up time low; the heap of a sentry is small and lives long. */
-const SENTRY_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=8']
-const GOFER_NODE = ['--no-rehash-snapshot', '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
 
 /**
  * What the sentry uses of root while it boots: to set up stub processes of another user (SYS_PTRACE, SETUID, SETGID,
@@ -147,8 +112,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
   const ninep = vm ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
-  const readyFds = new Int32Array(2)
-  check(pipe2(readyFds, O_CLOEXEC), 'pipe2')
+  const [readyHere, readyThere] = pipe()
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
   const mayLower = mayLowerOomScore()
   const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
@@ -181,7 +145,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
       ...['--no-io-uring', ...protection, ...cgroups],
     ],
-    node: GOFER_NODE,
     args: goferArgs.map(String),
     fds: goferFds.all,
   })
@@ -204,7 +167,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       control: fds.add(listener),
       owner: fds.add(ownerThere),
       phases: fds.add(phases),
-      ready: fds.add(readyFds[1]!),
+      ready: fds.add(readyThere),
       console: fds.add(spec.console),
       controllingConsole: spec.controllingConsole,
     },
@@ -222,7 +185,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ...cgroups,
       ...['--chdir', '/', '--nofile', '1048576'],
     ],
-    node: vm ? GOFER_NODE : SENTRY_NODE,
     args: ['--boot-fd', String(bootNumber)],
     fds: fds.all,
   })
@@ -235,7 +197,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     goferForSentry,
     goferForGofer,
     ownerThere,
-    readyFds[1]!,
+    readyThere,
     listener,
     goferConfig,
     bootFd,
@@ -245,7 +207,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     if (fd >= 0) close(fd)
   for (const fd of guestCgroups) closeSync(fd)
   const ended = childEnd(sentry.pid)
-  const ready = booted(readLine(readyFds[0]!), ended)
+  const ready = booted(readLine(readyHere), ended)
   return { sentry: sentry.pid, gofer: gofer.pid, owner: ownerHere, prepared: sentry.prepared, ready, ended }
 }
 

@@ -13,8 +13,6 @@ interface Start {
   program: Program
   /** Options of native/launch. */
   launch: string[]
-  /** Flags of Node, where it has to be started. */
-  node: string[]
   args: string[]
   fds: number[]
 }
@@ -26,7 +24,7 @@ interface Started {
 }
 
 /** By the copy of this process that waits for it, or else by Node anew. */
-export function startProcess({ program, launch, node, args, fds }: Start): Started {
+export function startProcess({ program, launch, args, fds }: Start): Started {
   const title = `tssandbox-${program}`
   const copy = orderWaiting(program, { launch, title, args }, fds)
   if (copy !== null) return { pid: copy.pid, prepared: () => ended(copy.channel) }
@@ -38,7 +36,7 @@ export function startProcess({ program, launch, node, args, fds }: Start): Start
     ...launch,
     ...(fds.length > 3 ? ['--keep-fd', `3-${fds.length - 1}`] : []),
     ...(train ? ['--env', `TSSANDBOX_TRAIN=${train}`] : []),
-    ...['--argv0', title, '--', process.execPath, ...node, join(dist, `${program}.cjs`), ...args],
+    ...['--argv0', title, '--', process.execPath, ...process.execArgv, join(dist, `${program}.cjs`), ...args],
   ]
   const pid = spawnProcess(words, fds)
   if (pid < 0) throw new CliError(`cannot run ${words[0]} (errno ${-pid}): is the project built?`)

@@ -2,7 +2,6 @@
  * Frames of the control channel: little-endian u32 length, then a msgpackr value. msgpackr costs 8 ms to load and most
  * sandboxes never see a request (`do`), so it is loaded with the first frame.
  */
-import { createRequire } from 'node:module'
 import type { Packr } from 'msgpackr'
 import { MAX_FRAME } from './protocol.ts'
 
@@ -12,7 +11,9 @@ function codec(): Packr {
   if (!packr) {
     // In a bundle `require` exists and esbuild resolves it; in tests (ES modules) it has to be made.
     const msgpackr = (
-      typeof require === 'function' ? require('msgpackr') : createRequire(import.meta.url)('msgpackr')
+      typeof require === 'function'
+        ? require('msgpackr')
+        : process.getBuiltinModule('node:module').createRequire(import.meta.url)('msgpackr')
     ) as typeof import('msgpackr')
     packr = new msgpackr.Packr({ useRecords: false })
   }

@@ -1,6 +1,6 @@
 /** The confinement of a running sentry, as the host sees it: root, ids, capabilities, filter, in every thread. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FIRST_SANDBOX_ID } from '../../sentry/confine/identity.ts'
 import { PLATFORMS, run, sandboxed } from '../support/run.ts'
@@ -21,7 +21,8 @@ describe.each(PLATFORMS)('a confined sentry, on %s', (platform) => {
 
   beforeAll(async () => {
     const [command, ...args] = sandboxed(platform, ['/bin/sh', '-c', 'echo ready; read x'])
-    cli = spawn(command!, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    const env = { ...process.env, HOST_SECRET: 'of the host' }
+    cli = spawn(command!, args, { stdio: ['pipe', 'pipe', 'inherit'], env })
     await new Promise((resolve) => cli.stdout!.once('data', resolve))
     await until(() => childrenOf(cli.pid!).length === 2)
     sentry = childrenOf(cli.pid!).find((pid) => read(`/proc/${pid}/cmdline`).startsWith('tssandbox-sentry'))!
@@ -50,6 +51,18 @@ describe.each(PLATFORMS)('a confined sentry, on %s', (platform) => {
       expect(field(status, 'Gid')).toBe(ids)
       expect(field(status, 'Groups')).toBe('')
     }
+  })
+
+  test('keeps nothing of the CLI that it is a copy of: environment, rings, event loop', () => {
+    expect(read(`/proc/${sentry}/environ`)).not.toContain('host')
+    expect(read(`/proc/${sentry}/environ`)).toMatch(/^\0*$/)
+    expect(read(`/proc/${sentry}/maps`)).not.toContain('io_uring')
+    const open = (pid: number) => readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+    // Standard input and output are the container's, too.
+    const standard = [0, 1, 2].map((fd) => readlinkSync(`/proc/${cli.pid}/fd/${fd}`))
+    const own = open(cli.pid!).filter((what) => /^(socket|pipe):/.test(what) && !standard.includes(what))
+    expect(open(sentry).filter((what) => own.includes(what))).toEqual([])
+    expect(open(sentry)).not.toContain('anon_inode:[io_uring]')
   })
 
   test('has next to no capabilities, no new privileges and a filter, in every thread', () => {
