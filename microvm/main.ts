@@ -24,7 +24,8 @@ import { VmContainer } from './sandbox.ts'
 import { socketPair } from './sockets.ts'
 import { Store } from './store.ts'
 import { template } from './template.ts'
-import { NINEP_PORTS, POD_PORTS, type VmConnections, type VmShape } from './vmm.ts'
+import { startVirtiofsd } from './virtiofsd.ts'
+import { NINEP_PORTS, POD_PORTS, type SharedFiles, type VmConnections, type VmShape } from './vmm.ts'
 import type { Encodable } from './wire.ts'
 
 const INTERNAL_FAILURE = 128
@@ -84,11 +85,20 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const [consoleFd, consoleThere] = socketPair()
   const networked = boot.network === 'host'
   const taps = networked ? openTaps() : []
-  const to: VmConnections = { agent: agentThere, ninep, taps, console: consoleThere }
+  const { fs } = boot.microvm!
+  const shares: SharedFiles | null =
+    fs === 'gofer'
+      ? null
+      : fs === 'virtio-9p'
+        ? { by: fs, mounts: boot.shares! }
+        : { by: fs, socket: startVirtiofsd(dist, boot.shares!) }
+  const to: VmConnections = { shares, agent: agentThere, ninep, taps, console: consoleThere }
   const confinement = { id: sandboxId(), cgroups: [] }
-  const saved = boot.microvm!.template ? template(store, vmm, shape, greet) : null
+  // The devices of shared files cannot be saved.
+  const saved = boot.microvm!.template && !shares ? template(store, vmm, shape, greet) : null
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
-  for (const fd of [agentThere, consoleThere, ...ninep, ...taps]) if (fd >= 0) close(fd)
+  for (const fd of [agentThere, consoleThere, ...ninep, ...taps, shares?.by === 'virtiofsd' ? shares.socket : -1])
+    if (fd >= 0) close(fd)
 
   const console = new ConsoleLog(consoleFd, loop)
   const pod = boot.pod ? new Pod(container, vm, loop) : null

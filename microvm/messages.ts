@@ -3,7 +3,7 @@
  * array: kind, then for requests a sequence number, then what is listed. The agent answers a request once, by REPLY.
  * `handle` names a process that the host started, `container` a container of the VM; both are the host's numbers.
  */
-import type { BootConfig, MountSpec, ProcessSpec } from '../sentry/control/protocol.ts'
+import type { BootConfig, MicrovmFs, MountSpec, ProcessSpec } from '../sentry/control/protocol.ts'
 import type { GuestFilter } from './seccomp.ts'
 import type { Encodable } from './wire.ts'
 
@@ -98,6 +98,9 @@ export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[], filter
   ]
 }
 
+/** Where mounts come from; without a gofer their ports are their numbers. */
+const SHARED_BY: Readonly<Record<MicrovmFs, number>> = { gofer: 0, 'virtio-9p': 1, virtiofsd: 2 }
+
 const TYPES = ['gofer', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup', 'cgroup2', 'dev'] as const
 
 /** MS_* of mount(2). */
@@ -118,6 +121,7 @@ export function containerOrder(
   return [
     container,
     sandbox,
+    SHARED_BY[boot.microvm?.fs ?? 'gofer'],
     [port(boot.root.goferMount), boot.root.readonly, boot.root.overlay],
     boot.mounts.map((m) => [
       m.destination,

@@ -9,8 +9,10 @@ import { type StdioOptions, spawn } from 'node:child_process'
 import { closeSync, existsSync, lstatSync, openSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { close } from '../native/host.ts'
+import type { Share } from '../sentry/control/protocol.ts'
 import { QmpClient } from './qmp.ts'
 import { socketPair } from './sockets.ts'
+import { shareArguments } from './virtiofsd.ts'
 import {
   CARDS,
   type Confinement,
@@ -36,13 +38,19 @@ const QEMU_FILES = ['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/dev/
 
 /** Of one virtio-serial device, counting number 0, which is a console's. */
 const MAX_SERIAL_PORTS = 31
+/** What the guest mounts (native/agent/container.c). */
+const SHARE = 'share'
+/** CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID: as a gofer has. */
+const FILE_CAPABILITIES = '1f'
 
 /** `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. */
-function commandLine(shape: VmShape): string {
+/** `share_modules` is for the agent. */
+function commandLine(shape: VmShape, share: string): string {
   const common =
     'console=ttyS0 quiet reboot=t panic=-1 no_timer_check mitigations=off nokaslr tsc=reliable random.trust_cpu=on ' +
     'i8042.noaux=1 cryptomgr.notests net.ifnames=0 rcupdate.rcu_expedited=1'
-  return shape.accel === 'tcg' ? `${common} tsc_early_khz=${shape.tscKhz}` : common
+  const timed = shape.accel === 'tcg' ? `${common} tsc_early_khz=${shape.tscKhz}` : common
+  return share ? `${timed} share_modules=${share}` : timed
 }
 
 /** Descriptors of a child by number, from 3 upwards. */
@@ -61,10 +69,12 @@ interface MachineFds {
   taps: number[]
   /** Sockets that nobody reads, in the place of taps. */
   noCables: number[]
+  /** Of virtiofsd; −1: none. */
+  shares: number
 }
 
 /** The machine. `memory`: the backend's own options; the devices' order and number are part of a template. */
-function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots: boolean): string[] {
+function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots: boolean, share: string): string[] {
   const { accel, image } = shape
   const args = [
     ...['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
@@ -85,7 +95,7 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     ],
   ]
   // A restored VM has them in its memory, and QEMU would only read 70 MB for nothing.
-  if (boots) args.push('-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape))
+  if (boots) args.push('-kernel', image.vmlinux, '-initrd', image.initramfs, '-append', commandLine(shape, share))
   for (let port = 0; port < shape.ports; port++) {
     const fd = fds.ninep[port] ?? -1
     args.push('-chardev', fd < 0 ? `null,id=np${port}` : `socket,id=np${port},fd=${fd}`)
@@ -114,8 +124,17 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     // The agent knows a card by its number in the address; what the container sees is another.
     args.push('-device', `virtio-net-device,netdev=n${card},mac=52:54:00:00:00:0${card},${offloads}`)
   }
+  if (fds.shares >= 0) {
+    args.push('-chardev', `socket,id=${SHARE}0,fd=${fds.shares}`)
+    args.push('-device', `vhost-user-fs-device,chardev=${SHARE}0,tag=${SHARE}`)
+  }
   return args
 }
+
+const VIRTIO_9P = [
+  ...['-fsdev', `local,id=${SHARE}0,path=/share,security_model=passthrough,multidevs=remap`],
+  ...['-device', `virtio-9p-device,fsdev=${SHARE}0,mount_tag=${SHARE}`],
+]
 
 /** Memory stays in its file: neither saved nor restored. */
 const IGNORE_SHARED = { capabilities: [{ capability: 'x-ignore-shared', state: true }] }
@@ -204,8 +223,15 @@ export class Qemu implements Vmm {
 
   boot(shape: VmShape, to: VmConnections, confinement: Confinement): RunningVm {
     const fds = new ChildFds()
-    const args = this.machine(shape, 'memory-backend-ram', to, fds, true)
-    if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid: this.spawn(args, fds, confinement, [], shape) }
+    const { shares } = to
+    // The daemon reads and writes the guest's memory itself.
+    const memory = shares?.by === 'virtiofsd' ? 'memory-backend-memfd,share=on' : 'memory-backend-ram'
+    const args = this.machine(shape, memory, to, fds, true)
+    if (shares?.by === 'virtio-9p') args.push(...VIRTIO_9P)
+    if (!shape.growing) {
+      const mounts = shares?.by === 'virtio-9p' ? shares.mounts : []
+      return { ...FIXED, fixedPorts: shape.ports, pid: this.spawn(args, fds, confinement, [], shape, [], mounts) }
+    }
     const [control, controlThere] = socketPair()
     args.push(...qmpArguments(fds.add(controlThere)))
     const pid = this.spawn(args, fds, confinement, [], shape)
@@ -248,9 +274,10 @@ export class Qemu implements Vmm {
       console: fds.add(to.console),
       ninep: to.ninep.map((fd) => (fd < 0 ? -1 : fds.add(fd))),
       taps: to.taps.map((fd) => fds.add(fd)),
+      shares: to.shares?.by === 'virtiofsd' ? fds.add(to.shares.socket) : -1,
       noCables: to.taps.length ? [] : Array.from({ length: CARDS }, () => fds.add(this.noCable())),
     }
-    return machineArguments(shape, memory, numbers, boots)
+    return machineArguments(shape, memory, numbers, boots, to.shares?.by ?? '')
   }
 
   /** One end of a pair: the other stays open as long as this process lives. */
@@ -268,16 +295,23 @@ export class Qemu implements Vmm {
     env: string[],
     shape: VmShape,
     files: string[] = [],
+    shares: readonly Share[] = [],
   ): number {
     const views = [...QEMU_FILES, shape.image.vmlinux, shape.image.initramfs, ...files]
     if (shape.accel === 'kvm') views.push('/dev/kvm')
+    // By it QEMU names files that it has open.
+    if (shares.length) views.push('/proc')
     const group = shape.accel === 'kvm' ? statSync('/dev/kvm').gid : c.id
     const launch = [
       ...['--ns', 'mnt,ipc,uts,net', '--default-signals', '--setsid', '--no-core', '--no-io-uring', '--clear-env'],
       ...c.cgroups.flatMap((dir) => ['--cgroup', dir]),
       ...(fds.list.length ? ['--keep-fd', `3-${2 + fds.list.length}`] : []),
       ...views.filter(exists).flatMap((path) => ['--view', path]),
-      ...['--user', `${c.id}:${group}`, '--bounding-caps', '0', '--no-new-privs'],
+      ...shareArguments(shares),
+      ...['--user', `${c.id}:${group}`, '--no-new-privs'],
+      ...(shares.length
+        ? ['--bounding-caps', FILE_CAPABILITIES, '--ambient-caps', FILE_CAPABILITIES]
+        : ['--bounding-caps', '0']),
       ...env.flatMap((e) => ['--env', e]),
       // After the change of user, which would undo it.
       ...['--pdeathsig', '9', '--argv0', 'tssandbox-qemu', '--', this.path, ...args],
@@ -303,7 +337,7 @@ export class Qemu implements Vmm {
     const args = this.machine(
       shape,
       memory,
-      { agent: agentThere, ninep: [], taps: [], console: consoleThere },
+      { agent: agentThere, ninep: [], taps: [], shares: null, console: consoleThere },
       fds,
       true,
     )

@@ -23,6 +23,8 @@ const KILLED = 137
 /** How long output may still be taken after its process was killed. */
 const KILLED_FLUSH_MS = 1000
 const INIT_HANDLE = 1
+/** The agent's words. */
+const NO_PORT = 'no 9P connection for a mount'
 const PORTS_MS = 5000
 const PORTS_PAUSE_MS = 5
 
@@ -84,7 +86,8 @@ export class VmContainer implements ContainerControl, AgentListener {
     const deadline = performance.now() + PORTS_MS
     for (;;) {
       const reply = this.agent.request(CREATE_PATIENCE_MS, MSG.CREATE, ...order)
-      if ((reply.errno !== ENODEV && reply.errno !== EBUSY) || performance.now() > deadline) return reply
+      const again = reply.text === NO_PORT && (reply.errno === ENODEV || reply.errno === EBUSY)
+      if (!again || performance.now() > deadline) return reply
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PORTS_PAUSE_MS)
     }
   }

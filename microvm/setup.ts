@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
+import type { MicrovmFs } from '../sentry/control/protocol.ts'
 import { type CpioEntry, cpio } from './cpio.ts'
 import { findQemu } from './qemu.ts'
 import type { Store } from './store.ts'
@@ -17,6 +18,13 @@ const MODULES = [
   ...['virtio_ring', 'virtio', 'virtio_mmio', 'virtio_console', 'failover', 'net_failover', 'virtio_net'],
   ...['netfs', 'fscache', '9pnet', '9pnet_fd', '9p', 'overlay'],
 ]
+
+/** Loaded only where files are shared without a gofer. */
+const SHARE_MODULES: Readonly<Record<Exclude<MicrovmFs, 'gofer'>, string[]>> = {
+  'virtio-9p': ['9pnet_virtio'],
+  virtiofsd: ['fuse', 'virtiofs'],
+}
+const ALL_MODULES = [...MODULES, ...Object.values(SHARE_MODULES).flat()]
 
 const PACKAGE = 'linux-image-amd64'
 
@@ -32,12 +40,22 @@ export function setup(store: Store, { kernel, say }: SetupOptions): void {
   const name = kernel ? ownKernel(store, resolve(kernel), say) : distributionKernel(store, say)
   const dir = store.kernelDir(name)
   const modules = readdirSync(dir).filter((file) => file.endsWith('.ko'))
-  const order = MODULES.map((m) => `${m}.ko`).filter((file) => modules.includes(file))
+  const present = (names: readonly string[]) => names.map((m) => `${m}.ko`).filter((file) => modules.includes(file))
+  const list = (name: string, names: readonly string[]): CpioEntry => ({
+    name: `modules/${name}`,
+    mode: 0o100644,
+    data: Buffer.from(
+      present(names)
+        .map((m) => `${m}\n`)
+        .join(''),
+    ),
+  })
   const entries: CpioEntry[] = [
     { name: 'init', mode: 0o100755, data: store.agent() },
     ...['dev', 'proc', 'sys', 'root', 'modules'].map((d) => ({ name: d, mode: 0o40755 })),
-    { name: 'modules/order', mode: 0o100644, data: Buffer.from(order.map((m) => `${m}\n`).join('')) },
-    ...order.map((m) => ({ name: `modules/${m}`, mode: 0o100644, data: readFileSync(join(dir, m)) })),
+    list('order', MODULES),
+    ...Object.entries(SHARE_MODULES).map(([name, names]) => list(name, names)),
+    ...present(ALL_MODULES).map((m) => ({ name: `modules/${m}`, mode: 0o100644, data: readFileSync(join(dir, m)) })),
   ]
   store.saveImage(name, modules.length > 0, join(dir, 'vmlinux'), cpio(entries))
   store.hostFacts()
@@ -79,23 +97,25 @@ function kernelPackage(): string {
 
 function distributionKernel(store: Store, say: SetupOptions['say']): string {
   // A kernel that is there is good enough: newer ones come with `--kernel`, or when the folder is removed.
-  const present = globSync(join(store.kernelDir('linux-image-*'), 'vmlinux'))[0]
+  const edition = createHash('sha256').update(ALL_MODULES.join()).digest('hex').slice(0, 8)
+  const present = globSync(join(store.kernelDir(`linux-image-*-${edition}`), 'vmlinux'))[0]
   if (present) return basename(resolve(present, '..'))
-  const name = kernelPackage()
-  say(`downloading ${name}`)
+  const packageName = kernelPackage()
+  const name = `${packageName}-${edition}`
+  say(`downloading ${packageName}`)
   const work = mkdtempSync(join(tmpdir(), 'tssandbox-kernel-'))
   try {
     // apt downloads as a user of its own.
     chmodSync(work, 0o777)
     try {
-      output('apt-get', ['download', name], work)
+      output('apt-get', ['download', packageName], work)
     } catch {
       output('apt-get', ['update'])
-      output('apt-get', ['download', name], work)
+      output('apt-get', ['download', packageName], work)
     }
     say('unpacking it')
     const deb = globSync(join(work, '*.deb'))[0]!
-    const members = [...MODULES.map((m) => `./lib/modules/*/${m}.ko*`), './boot/vmlinuz-*']
+    const members = [...ALL_MODULES.map((m) => `./lib/modules/*/${m}.ko*`), './boot/vmlinuz-*']
     const quoted = members.map((m) => `'${m}'`).join(' ')
     output('sh', [
       '-c',
@@ -104,7 +124,7 @@ function distributionKernel(store: Store, say: SetupOptions['say']): string {
       work,
     ])
     const image = globSync(join(work, 'boot/vmlinuz-*'))[0]
-    if (!image) throw new Error(`${name} holds no kernel`)
+    if (!image) throw new Error(`${packageName} holds no kernel`)
     store.publish(store.kernelDir(name), (dir) => {
       writeFileSync(join(dir, 'vmlinux'), extractVmlinux(readFileSync(image)))
       for (const file of globSync(join(work, '**/*.ko*'))) {

@@ -18,7 +18,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { type HostFacts, probeHost } from './accel.ts'
 
 export const DEFAULT_STORE = '/var/lib/tssandbox/microvm'
@@ -51,6 +51,15 @@ const YOUNG_MS = 3_600_000
 
 function entries(dir: string): string[] {
   return existsSync(dir) ? readdirSync(dir) : []
+}
+
+/** The name of the kernel's folder. */
+function kernelOf(image: string): string {
+  try {
+    return basename(dirname(readlinkSync(join(image, 'vmlinux'))))
+  } catch {
+    return ''
+  }
 }
 
 function readJson<T>(file: string): T | null {
@@ -134,7 +143,7 @@ export class Store {
   }
 
   /**
-   * Removes images that no installation uses any more, and templates whose image is gone. What is young stays: another
+   * Removes images that no installation uses any more, and templates and kernels whose image is gone. What is young stays: another
    * set-up may be about to use it. Running VMs keep what they have open. Returns how many.
    */
   prune(now = Date.now()): number {
@@ -160,6 +169,8 @@ export class Store {
     sweep('images', (name) => used.has(name))
     const images = new Set(entries(join(this.dir, 'images')))
     sweep('templates', (_, path) => images.has(readJson<{ image: string }>(join(path, 'manifest.json'))?.image ?? ''))
+    const kernels = new Set([...images].map((name) => kernelOf(join(this.dir, 'images', name))))
+    sweep('kernels', (name) => kernels.has(name))
     return removed
   }
 

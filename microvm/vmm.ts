@@ -2,6 +2,7 @@
  * A virtual machine monitor as the rest of microvm/ sees it, so that another can take QEMU's place. It is a process; it
  * ends with the VM, and the VM with it.
  */
+import type { Share } from '../sentry/control/protocol.ts'
 import type { Accel } from './accel.ts'
 import type { Image } from './store.ts'
 
@@ -35,9 +36,14 @@ export interface VmConnections {
   ninep: number[]
   /** Open tap devices, by card; none: the cards have no cables. */
   taps: number[]
+  /** Files that come without a gofer, below one root: each mount is a folder by its number. */
+  shares: SharedFiles | null
   /** Takes what the guest kernel writes to its console. */
   console: number
 }
+
+/** By whom; the daemon's socket is connected, and QEMU serves by itself. */
+export type SharedFiles = { by: 'virtio-9p'; mounts: Share[] } | { by: 'virtiofsd'; socket: number }
 
 /** A booted VM on disk. */
 export interface Template {

@@ -56,6 +56,15 @@ export function makeProgram(outcome: Outcome, words: readonly string[]): Command
         .choices(['on', 'off'])
         .default('on'),
     )
+    .addOption(
+      new Option(
+        '--microvm-fs <server>',
+        "who serves a virtual machine's files: the gofer; or, faster but with less between guest and host and a cold boot each, " +
+          "QEMU's own virtio-9p or virtiofsd",
+      )
+        .choices(['gofer', 'virtio-9p', 'virtiofsd'])
+        .default('gofer'),
+    )
     .option('--microvm-dir <dir>', 'kernels and templates of virtual machines', '/var/lib/tssandbox/microvm')
     .addOption(
       new Option('--network <mode>', "host: the container's network namespace; none: loopback inside the sandbox")
@@ -88,7 +97,12 @@ export function makeProgram(outcome: Outcome, words: readonly string[]): Command
       ignoreCgroups: o.ignoreCgroups || manager === 'disabled',
       rootless: o.rootless === 'true',
       platform: o.platform,
-      microvm: { store: resolve(o.microvmDir), accel: o.microvmAccel, template: o.microvmTemplate === 'on' },
+      microvm: {
+        store: resolve(o.microvmDir),
+        accel: o.microvmAccel,
+        template: o.microvmTemplate === 'on',
+        fs: o.microvmFs,
+      },
       network: o.network,
       debugLog: o.debugLog && resolve(o.debugLog),
       strace: o.strace,

@@ -85,8 +85,12 @@ struct mount_order {
 	bool is_file;
 };
 
+/* Who serves the mounts: gofers by ports; or one file system of the VM, with a folder for each port. */
+enum shared_by { BY_GOFER, BY_VIRTIO_9P, BY_VIRTIOFSD };
+
 struct container_order {
 	uint32_t id, sandbox; /* sandbox: the container whose ipc and uts namespaces it shares, or 0 */
+	enum shared_by shared_by;
 	int root_port;
 	bool root_readonly, root_overlay;
 	char *hostname, *domainname;

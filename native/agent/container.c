@@ -26,6 +26,7 @@ enum mount_type { M_GOFER, M_TMPFS, M_PROC, M_SYSFS, M_DEVPTS, M_MQUEUE, M_CGROU
 #define ROOT "/run/root"
 #define LOWER "/run/lower"
 #define UPPER "/run/upper"
+#define SHARE "/run/share"
 
 static int sync_fd, root_fd;
 
@@ -93,15 +94,41 @@ static void mount_9p(const struct container_order *o, int port, const char *anam
 	close(fd);
 }
 
+/* The folder of a mount in the VM's shared file system, which is mounted with the first of them. */
+static void mount_share(const struct container_order *o, int port, const char *source, const char *target)
+{
+	static bool mounted;
+	char path[64];
+	bool virtiofs = o->shared_by == BY_VIRTIOFSD;
+
+	mkdir(SHARE, 0755);
+	if (!mounted && mount("share", SHARE, virtiofs ? "virtiofs" : "9p", 0,
+			      virtiofs ? "" : "trans=virtio,version=9p2000.L,msize=524288,access=user,cache=mmap"))
+		fail("shared files");
+	mounted = true;
+	snprintf(path, sizeof path, SHARE "/%d", port);
+	if (mount(path, target, NULL, MS_BIND, NULL))
+		fail("mounting %s from the shared files", source);
+}
+
+static void mount_files(const struct container_order *o, int port, const char *aname, const char *cache,
+			const char *source, const char *target)
+{
+	if (o->shared_by == BY_GOFER)
+		mount_9p(o, port, aname, cache, source, target);
+	else
+		mount_share(o, port, source, target);
+}
+
 static void mount_root(const struct container_order *o)
 {
 	mkdir(ROOT, 0755);
 	if (!o->root_overlay) {
-		mount_9p(o, o->root_port, "0", "loose", "rootfs", ROOT);
+		mount_files(o, o->root_port, "0", "loose", "rootfs", ROOT);
 	} else {
 		mkdir(LOWER, 0755), mkdir(UPPER, 0755);
 		/* Nobody sets what overlayfs, ACLs and SELinux would ask a message each for, for every file that is looked at. */
-		mount_9p(o, o->root_port, "0", "loose,noxattr", "rootfs", LOWER);
+		mount_files(o, o->root_port, "0", "loose,noxattr", "rootfs", LOWER);
 		if (mount("upper", UPPER, "tmpfs", 0, "mode=755") || mkdir(UPPER "/data", 0755) || mkdir(UPPER "/work", 0755))
 			fail("upper layer");
 		/* The new root has the attributes of the old one's directory. */
@@ -154,7 +181,7 @@ static void mount_one(const struct container_order *o, const struct mount_order 
 		snprintf(own, sizeof own, "/run/mount%d", m->port);
 		snprintf(aname, sizeof aname, "%s", m->options);
 		mkdir(own, 0755);
-		mount_9p(o, m->port, aname, "mmap", m->source, own);
+		mount_files(o, m->port, aname, "mmap", m->source, own);
 		/* v9fs takes every root for a directory, so a single file comes in one of its own. */
 		if (m->is_file)
 			strcat(own, "/file");

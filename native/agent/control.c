@@ -74,7 +74,7 @@ static void create(uint32_t seq, struct reader *r)
 	if (process_init(o.id) || (o.sandbox && (!sandbox || sandbox->exited)))
 		error = sandbox || !o.sandbox ? EEXIST : ESRCH;
 	sweep_cgroups();
-	for (uint32_t i = 0; i <= o.mount_count && !error; i++) {
+	for (uint32_t i = 0; i <= o.mount_count && !error && o.shared_by == BY_GOFER; i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
 		if (port >= 0 && (o.transport[port] = relay_open(port)) < 0)
 			error = -o.transport[port];

@@ -137,13 +137,15 @@ static void mount_or_die(const char *source, const char *target, const char *typ
 		die(target);
 }
 
-/* /modules/NN-name.ko in the order of their names; a kernel with everything built in has no such folder. */
-static void load_modules(void)
+/* Those that a list in /modules names, in its order; a kernel with everything built in has no such folder. */
+static void load_modules(const char *name)
 {
-	char list[4096];
-	long n = read_text("/modules/order", list, sizeof list);
+	char list[4096], order[64];
 
-	for (char *line = strtok(n > 0 ? list : NULL, "\n"); line; line = strtok(NULL, "\n")) {
+	snprintf(order, sizeof order, "/modules/%s", name);
+	if (read_text(order, list, sizeof list) < 0)
+		return;
+	for (char *line = strtok(list, "\n"); line; line = strtok(NULL, "\n")) {
 		char path[300];
 		snprintf(path, sizeof path, "/modules/%s", line);
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -243,7 +245,10 @@ int main(void)
 
 	mkdir("/proc", 0755), mkdir("/sys", 0755), mkdir("/dev", 0755);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
-	load_modules();
+	load_modules("order");
+	/* What the kernel does not know of its command line is its init's environment. */
+	if (getenv("share_modules"))
+		load_modules(getenv("share_modules"));
 	new_root();
 	umask(0);
 	sigemptyset(&mask);

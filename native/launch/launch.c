@@ -24,6 +24,8 @@
  *   --bounding-caps HEX     drop every other capability from the bounding set (root keeps just these through exec)
  *   --user UID:GID          become this user, without groups and capabilities
  *   --view PATH             (repeat; with --ns mnt) an empty root in which only these paths are there, read-only; see view.c
+ *   --share N:ro|rw:PATH    (repeat; with --view) PATH there as /share/N, a file as /share/N/file; without what is mounted below
+ *   --ambient-caps HEX      what a --user keeps of root's capabilities, through exec
  *   --no-new-privs
  *   --no-io-uring           io_uring_setup(2) fails with ENOSYS from here on, also in children: libuv makes rings that
  *                           nothing else turns off, and a ring is a way around seccomp filters

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
@@ -42,6 +43,9 @@ struct plan {
 	int env_count;
 	const char *views[MAX_LIST];
 	int view_count;
+	const char *shares[MAX_LIST];
+	int share_count;
+	unsigned long long ambient;
 	long uid, gid; /* -1: as it is */
 	int keep[MAX_LIST][2];
 	int keep_count;
@@ -173,6 +177,8 @@ static int parse(struct plan *p, int argc, char **argv)
 			else if (IS("--cgroup")) push(p->cgroups, &p->cgroup_count, o, v);
 			else if (IS("--env")) push(p->env, &p->env_count, o, v);
 			else if (IS("--view")) push(p->views, &p->view_count, o, v);
+			else if (IS("--share")) push(p->shares, &p->share_count, o, v);
+			else if (IS("--ambient-caps")) p->ambient = strtoull(v, NULL, 16);
 			else if (IS("--user")) parse_user(p, v);
 			else if (IS("--ns")) p->unshare_flags |= parse_namespaces(v);
 			else if (IS("--keep-fd")) parse_keep(p, v);
@@ -295,15 +301,32 @@ static void enter_namespaces(const struct plan *p)
 	}
 }
 
+static void keep_capabilities(unsigned long long caps)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	unsigned low = caps, high = caps >> 32;
+	struct __user_cap_data_struct data[2] = { { low, low, low }, { high, high, high } };
+
+	if (syscall(SYS_capset, &header, data))
+		fail("cannot keep capabilities %llx", caps);
+	for (int cap = 0; cap < 64; cap++)
+		if ((caps >> cap & 1) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+			fail("cannot keep capability %d", cap);
+}
+
 static void drop_privileges(const struct plan *p)
 {
 	if (p->limit_caps)
 		for (int cap = 0; cap < 64; cap++)
 			if (!(p->caps >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL)
 				fail("cannot drop capability %d", cap);
+	if (p->ambient && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+		fail("cannot keep capabilities");
 	/* Leaving root gives up its capabilities, too. */
 	if (p->uid >= 0 && (setgroups(0, NULL) || setresgid(p->gid, p->gid, p->gid) || setresuid(p->uid, p->uid, p->uid)))
 		fail("cannot become user %ld", p->uid);
+	if (p->ambient)
+		keep_capabilities(p->ambient);
 	if (p->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		fail("no_new_privs");
 }
@@ -390,7 +413,7 @@ int prepare(int argc, char **argv, const char **argv0, bool in_place)
 	if (p.setsid && getsid(0) != getpid() && setsid() < 0)
 		fail("setsid");
 	enter_namespaces(&p);
-	const char *missing = p.view_count ? make_view(p.views, p.view_count) : NULL;
+	const char *missing = p.view_count ? make_view(p.views, p.view_count, p.shares, p.share_count) : NULL;
 	if (missing)
 		fail("view: %s", missing);
 	if (p.chdir && chdir(p.chdir))

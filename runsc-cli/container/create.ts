@@ -126,7 +126,7 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
     })
     request.onSpawn?.(sandbox)
     state.sentry = processRef(sandbox.sentry)
-    state.gofer = processRef(sandbox.gofer)
+    state.gofer = sandbox.gofer ? processRef(sandbox.gofer) : null
     directory.write(state)
     if (slave >= 0) (await import('../../native/host.ts')).close(slave)
 

@@ -49,7 +49,7 @@ export interface SandboxSpec {
 }
 
 export interface Sandbox {
-  /** Host pids. */
+  /** Host pids; without a gofer its is 0. */
   sentry: number
   gofer: number
   /** Settles when the sentry has its namespaces, or has ended. */
@@ -87,8 +87,9 @@ function listenAt(path: string): number {
  * modules, raw I/O, device nodes, clocks, BPF.
  */
 const SENTRY_CAPS = [1, 2, 5, 6, 7, 8, 10, 12, 13, 14, 18, 19, 21, 23, 24]
-  .reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n)
-  .toString(16)
+/** Where QEMU or virtiofsd serves files, they get these of the monitor, too: CHOWN, FOWNER, FSETID. */
+const SHARING_CAPS = [0, 3, 4]
+const hex = (caps: readonly number[]) => caps.reduce((mask, cap) => mask | (1n << BigInt(cap)), 0n).toString(16)
 
 /** Descriptors of a child: 0–2 first, the rest in the order they are added, from `first` on. */
 class ChildFds {
@@ -108,9 +109,11 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const phases = openPhases(spec.boot.debugLog, spec.boot.id)
   const devNull = openSync('/dev/null', constants.O_RDWR)
   const vm = spec.boot.platform === 'microvm'
+  // Files that a virtual machine gets without a gofer.
+  const shared = vm && spec.boot.microvm!.fs !== 'gofer'
   // A VM asks by 9P, over a connection for each mount; this one then only tells it of the gofer's end.
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
-  const ninep = vm ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
+  const ninep = vm && !shared ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
   const [readyHere, readyThere] = pipe()
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1
@@ -118,36 +121,41 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const protection = mayLower ? ['--oom-score-adj', String(-OOM_DISTANCE)] : []
   const cgroups = spec.cgroups.flatMap((dir) => ['--cgroup', dir])
 
-  const goferConfig = document(
-    'gofer-config',
-    JSON.stringify({
-      mounts: spec.gofer.map((m, id) => ({
-        id,
-        source: m.source,
-        kind: m.isFile ? 'file' : 'dir',
-        readonly: m.readonly,
-        recursive: m.recursive,
-        shared: m.shared,
-        allowDevices: false,
-      })),
-    }),
-  )
-  const goferLog = openGoferLog(spec, devNull)
-  const goferFds = new ChildFds([devNull, devNull, goferLog], 'gofer')
-  const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
-  const lifeline = goferFds.add(goferForGofer)
-  const sessions = ninep.map(([, there]) => goferFds.add(there))
-  goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
-  if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
-  const gofer = startProcess({
-    program: 'gofer',
-    launch: [
-      ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
-      ...['--no-io-uring', ...protection, ...cgroups],
-    ],
-    args: goferArgs.map(String),
-    fds: goferFds.all,
-  })
+  const startGofer = (): number => {
+    const goferConfig = document(
+      'gofer-config',
+      JSON.stringify({
+        mounts: spec.gofer.map((m, id) => ({
+          id,
+          source: m.source,
+          kind: m.isFile ? 'file' : 'dir',
+          readonly: m.readonly,
+          recursive: m.recursive,
+          shared: m.shared,
+          allowDevices: false,
+        })),
+      }),
+    )
+    const goferLog = openGoferLog(spec, devNull)
+    const goferFds = new ChildFds([devNull, devNull, goferLog], 'gofer')
+    const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
+    const lifeline = goferFds.add(goferForGofer)
+    const sessions = ninep.map(([, there]) => goferFds.add(there))
+    goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
+    if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
+    const { pid } = startProcess({
+      program: 'gofer',
+      launch: [
+        ...['--ns', 'mnt,ipc,uts,net', '--setsid', '--default-signals', '--clear-env', '--no-core'],
+        ...['--no-io-uring', ...protection, ...cgroups],
+      ],
+      args: goferArgs.map(String),
+      fds: goferFds.all,
+    })
+    close(goferConfig)
+    return pid
+  }
+  const gofer = shared ? 0 : startGofer()
 
   phase('gofer started')
 
@@ -156,12 +164,13 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const fds = new ChildFds(spec.stdio.map((fd) => (fd < 0 ? devNull : fd)) as [number, number, number], program)
   const boot: BootConfig = {
     ...spec.boot,
+    ...(shared && { shares: spec.gofer.map(({ source, readonly }) => ({ source, readonly })) }),
     stubOomScoreAdj: Math.min(1000, spec.boot.stubOomScoreAdj + (mayLower ? 0 : OOM_DISTANCE)),
     fds: {
       stdio: spec.stdio.map((fd, i) => (fd < 0 ? -1 : i)) as [number, number, number],
       preserved: Array.from({ length: spec.preserveFds }, (_, i) => fds.add(3 + i)),
       guestCgroups: guestCgroups.map((fd) => fds.add(fd)),
-      gofer: fds.add(goferForSentry),
+      gofer: shared ? -1 : fds.add(goferForSentry),
       ninep: ninep.map(([here]) => fds.add(here)),
       pod: fds.add(spec.pod),
       control: fds.add(listener),
@@ -181,7 +190,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       ...['--ns', namespaces, '--setsid', '--default-signals', '--block-sigchld', '--clear-env', '--no-core'],
       ...(spec.netns === undefined ? ['--loopback'] : spec.netns ? ['--netns', spec.netns] : []),
       ...protection,
-      ...['--bounding-caps', SENTRY_CAPS, '--no-new-privs'],
+      ...['--bounding-caps', hex(shared ? [...SENTRY_CAPS, ...SHARING_CAPS] : SENTRY_CAPS), '--no-new-privs'],
       ...cgroups,
       ...['--chdir', '/', '--nofile', '1048576'],
     ],
@@ -199,7 +208,6 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     ownerThere,
     readyThere,
     listener,
-    goferConfig,
     bootFd,
     phases,
     spec.pod,
@@ -208,7 +216,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   for (const fd of guestCgroups) closeSync(fd)
   const ended = childEnd(sentry.pid)
   const ready = booted(readLine(readyHere), ended)
-  return { sentry: sentry.pid, gofer: gofer.pid, owner: ownerHere, prepared: sentry.prepared, ready, ended }
+  return { sentry: sentry.pid, gofer, owner: ownerHere, prepared: sentry.prepared, ready, ended }
 }
 
 /**

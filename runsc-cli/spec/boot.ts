@@ -90,6 +90,8 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
       throw new CliError(`${bundle}/config.json: ${(error as Error).message}`)
     }
   }
+  if (boot.pod && boot.microvm?.fs !== 'gofer')
+    throw new CliError('--microvm-fs: containers of a pod have their files from gofers')
   const joins = boot.pod?.role === 'member' ? SHARED_IN_PODS : []
   linux?.namespaces.forEach(({ type, path }, i) => {
     if (path && !OF_THE_HOST.includes(type) && !joins.includes(type))

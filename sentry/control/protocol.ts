@@ -105,6 +105,8 @@ export interface BootConfig {
   seccomp?: SeccompProfile
   /** Only for the platform `microvm`. */
   microvm?: MicrovmConfig
+  /** Instead of a gofer: its mounts by number. */
+  shares?: Share[]
   /** Of a pod, whose containers share a virtual machine. */
   pod?: PodConfig | undefined
   /** Run init at once instead of waiting for the `start` request (`do` and foreground `run`). */
@@ -132,6 +134,16 @@ export interface MicrovmConfig {
   accel: 'auto' | 'kvm' | 'tcg'
   /** Restore a saved VM instead of booting one. */
   template: boolean
+  /** Who serves the container's files to the guest. */
+  fs: MicrovmFs
+}
+
+export type MicrovmFs = 'gofer' | 'virtio-9p' | 'virtiofsd'
+
+/** A mount that a VM has without a gofer. */
+export interface Share {
+  source: string
+  readonly: boolean
 }
 
 /** config.json's linux.seccomp. */

@@ -47,7 +47,7 @@ static void process(struct writer *w)
 
 static void container(struct writer *w)
 {
-	write_u64(w, 2), write_u64(w, 1);
+	write_u64(w, 2), write_u64(w, 1), write_u64(w, 0);
 	write_array(w, 3), write_u64(w, 0), w->buffer[w->length++] = 0xc2, w->buffer[w->length++] = 0xc3;
 	write_array(w, 2);
 	for (int i = 0; i < 2; i++) {

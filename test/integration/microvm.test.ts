@@ -4,12 +4,16 @@
  */
 import { spawnSync } from 'node:child_process'
 import {
+  chmodSync,
   existsSync,
   globSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  readlinkSync,
   rmSync,
+  statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -182,6 +186,70 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     expect(existsSync(join(folder, 'd'))).toBe(true)
     expect(existsSync(join(folder, 'c'))).toBe(false)
     expect(readFileSync(single, 'utf8')).toBe('two\n')
+  })
+
+  describe.each(['virtio-9p', 'virtiofsd'])('files by %s instead of the gofer', (fs) => {
+    const server = fs === 'virtiofsd' ? ['/usr/libexec/virtiofsd', '/usr/lib/qemu/virtiofsd'].some(existsSync) : true
+    const v = new Workspace('--platform=microvm', `--microvm-fs=${fs}`)
+    afterAll(() => v.clean())
+
+    test.skipIf(!server)(
+      'a root, folders and single files, read-only and not, by the users that they belong to',
+      () => {
+        const folder = join(v.base, 'volume')
+        mkdirSync(folder)
+        chmodSync(folder, 0o777)
+        writeFileSync(join(v.base, 'one'), 'one')
+        symlinkSync('/etc/hostname', join(folder, 'out'))
+        const script =
+          'cat /etc/one; echo x > /etc/one; echo a > /own; echo b > /v/b; chown 7:8 /v/b; chmod 640 /v/b; touch -d @5 /v/b; ' +
+          'ln -s b /v/link; mv /v/link /v/moved; su -s /bin/sh nobody -c "touch /v/nobody; cat /v/b"; ls /v; cat /v/out; ' +
+          'mknod /v/dev b 8 0; ls -l /proc/1/exe > /dev/null; dd if=/dev/zero of=/v/big bs=64k count=32 2>/dev/null'
+        const dir = v.bundle(
+          rootfs,
+          ['sh', '-c', script],
+          (c) => {
+            c.hostname = 'inside'
+            const caps = [
+              'CAP_CHOWN',
+              'CAP_FOWNER',
+              'CAP_DAC_OVERRIDE',
+              'CAP_SETUID',
+              'CAP_SETGID',
+              'CAP_MKNOD',
+              'CAP_FSETID',
+            ]
+            c.process.capabilities = { bounding: caps, effective: caps, permitted: caps }
+            c.mounts.push(
+              { destination: '/v', type: 'bind', source: folder, options: ['rbind', 'rw'] },
+              { destination: '/etc/one', type: 'bind', source: join(v.base, 'one'), options: ['bind', 'ro'] },
+            )
+          },
+          true,
+        )
+        const r = v.run(['run', '--bundle', dir, `fs-${process.pid}`])
+        expect(r.out).toMatch(/^oneb\nmoved\nnobody\nout\n/)
+        expect(r.err).toMatch(/etc\/one: Read-only file system/)
+        expect(r.err).toMatch(/v\/b'?: Permission denied/)
+        // The link leads to the container's file, not to the host's.
+        expect(r.err).toMatch(/out'?: No such file/)
+        expect(readFileSync(join(dir, 'rootfs/own'), 'utf8')).toBe('a\n')
+        const b = statSync(join(folder, 'b'))
+        expect([b.uid, b.gid, b.mode & 0o777, b.mtimeMs]).toEqual([7, 8, 0o640, 5000])
+        expect(statSync(join(folder, 'nobody')).uid).toBe(65534)
+        expect(readlinkSync(join(folder, 'moved'))).toBe('b')
+        expect(statSync(join(folder, 'big')).size).toBe(2 << 20)
+        expect(existsSync(join(folder, 'dev'))).toBe(false)
+      },
+    )
+
+    test.skipIf(fs !== 'virtiofsd' || !server)('without the daemon it says what to install', () => {
+      const hide = 'for d in /usr/libexec /usr/lib/qemu; do [ -d $d ] && mount -t tmpfs none $d; done; exec "$@"'
+      const argv = [TSSANDBOX, '--platform=microvm', '--microvm-fs=virtiofsd', 'do', '--', 'true']
+      const r = spawnSync('unshare', ['-m', 'sh', '-c', hide, 'sh', ...argv], { encoding: 'utf8' })
+      expect(r.status).toBe(128)
+      expect(r.stderr).toMatch(/virtiofsd is not installed \(Debian/)
+    })
   })
 
   test('what the container writes is there when it has ended', () => {

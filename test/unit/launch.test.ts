@@ -2,7 +2,8 @@
  * dist/launch: what it prepares is what PROGRAM finds, and each failure is one line and an exit code of its own.
  */
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { chmodSync, closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { distDir } from '../../native/library.ts'
@@ -84,5 +85,27 @@ describe('launch', () => {
     expect(lo).toMatch(/ lo$/m)
     const mounts = launch(['--ns', 'mnt', '--', '/bin/cat', '/proc/self/mountinfo']).out
     expect(mounts).not.toContain('shared:')
+  })
+
+  it.runIf(isRoot)('lets a user keep what it is given of capabilities, and shows shares below /share', () => {
+    const view = ['--ns', 'mnt', ...['/usr', '/lib', '/lib64', '/bin', '/proc'].flatMap((p) => ['--view', p])]
+    const folder = mkdtempSync(join(tmpdir(), 'tssandbox-share-'))
+    try {
+      chmodSync(folder, 0o700)
+      writeFileSync(join(folder, 'file'), 'text\n', { mode: 0o600 })
+      const shares = ['--share', `0:ro:${folder}`, '--share', `7:rw:${join(folder, 'file')}`]
+      const user = ['--user', '70000:70000', '--bounding-caps', '3', '--ambient-caps', '3', '--no-new-privs']
+      const script =
+        'cat /share/0/file; echo more >> /share/7/file; echo x > /share/0/file; grep CapEff /proc/self/status'
+      const r = launch([...view, ...shares, ...user, '--', '/bin/sh', '-c', script])
+      expect(r.out).toBe('text\nCapEff:\t0000000000000003\n')
+      expect(r.err).toContain('Read-only file system')
+      expect(readFileSync(join(folder, 'file'), 'utf8')).toBe('text\nmore\n')
+      const missing = launch([...view, '--share', '0:rw:/nowhere', '--', '/bin/true'])
+      expect(missing).toMatchObject({ code: 126, err: 'launch: view: 0:rw:/nowhere: No such file or directory\n' })
+      expect(launch([...view, '--share', 'odd', '--', '/bin/true']).code).toBe(126)
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
   })
 })
