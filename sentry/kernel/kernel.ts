@@ -12,6 +12,7 @@ import { monotonicNs } from './clock.ts'
 import { threadGone } from './exit.ts'
 import { HostPoll } from './host-poll.ts'
 import { IdSpace } from './id-space.ts'
+import { MemoryReturn } from './memory-return.ts'
 import { SECCOMP_ALLOWED, seccompVerdict } from './seccomp.ts'
 import { deliverFault, returnToGuest } from './signal-delivery.ts'
 import { BLOCK, NO_RESULT, type SysRet } from './sysret.ts'
@@ -88,6 +89,8 @@ export class Kernel {
     this.ready.push(t)
   }
 
+  private readonly memoryReturn = new MemoryReturn()
+
   /** Runs until {@link exitCode} is set. */
   run(): number {
     while (this.exitCode < 0) {
@@ -95,7 +98,7 @@ export class Kernel {
       if (this.exitCode >= 0) break
       const next = this.timers.next
       const timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
-      const thread = this.platform.wait(this.ready.length > 0 ? 0 : timeout)
+      const thread = this.memoryReturn.wait(this.platform, this.ready.length > 0 ? 0 : timeout)
       if (thread !== null) this.onTrap(thread)
       if (this.platform.hostEventCount > 0) this.hostPoll.dispatch()
       if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
