@@ -32,10 +32,10 @@ const ROUND_SECONDS = 60
 /** A round ends this much later at the latest. */
 const GRACE_SECONDS = 120
 /** Time to reap, collect and give back, before figures are taken. */
-const SETTLE_SECONDS = 8
-/** The heap of the sentry is not the same twice. */
+const SETTLE_SECONDS = 20
 /** Arenas of ended processes that the sentry keeps for the next forks (SPARES in native/host/systrap.c). */
 const KEPT_ARENAS = 8
+/** The heap of the sentry is not the same twice. */
 const MEMORY_SLACK_MIB = 48
 
 const { values } = parseArgs({
