@@ -115,7 +115,8 @@ export class HostDescriptors {
   }
 
   private closeRetired(): void {
-    for (const fd of this.retired ?? []) close(fd)
+    if (this.retired === null) return
+    for (const fd of this.retired) close(fd)
     this.retired = null
   }
 }

@@ -28,8 +28,8 @@ export class Listing implements DirRecords {
   bytes = Buffer.alloc(0)
   view = new DataView(this.bytes.buffer, 0, 0)
   readonly starts: number[] = [0]
-  /** Frames of the gofer, and where in them the stat records lie: frame number << 16 | offset. */
-  private readonly frames: Buffer[] = []
+  /** Parts of the gofer's frames, and where in them the stat records lie: number << 16 | offset. */
+  private readonly parts: Buffer[] = []
   private readonly views: DataView[] = []
   private readonly statAt: number[] = []
   /** When it was read, as GoferSuperBlock.now has it. */
@@ -87,10 +87,8 @@ export class Listing implements DirRecords {
       const end = r.u16()
       const count = r.u16()
       const directories = r.u16()
-      const frame = Buffer.from(r.bytes.subarray(0, r.end))
-      const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
-      if (!listing.take(sb, count, frame, view)) return -EIO
-      if (end !== 0) return listing.takeOthers(sb, directories, frame, view, name, above) ? listing : -EIO
+      if (!listing.take(sb, count)) return -EIO
+      if (end !== 0) return listing.takeOthers(sb, directories, name, above) ? listing : -EIO
       if (count === 0 || listing.count > MAX_ENTRIES || (nextLow === low && nextHigh === high)) return -EIO
       low = nextLow
       high = nextHigh
@@ -101,19 +99,12 @@ export class Listing implements DirRecords {
    * Takes the listings that came along in the rest of the frame. Whether they were well-formed. Their paths begin with
    * `name`, this directory, or in `above`.
    */
-  private takeOthers(
-    sb: GoferSuperBlock,
-    directories: number,
-    frame: Buffer,
-    view: DataView,
-    name: string,
-    above: Listing | null,
-  ): boolean {
+  private takeOthers(sb: GoferSuperBlock, directories: number, name: string, above: Listing | null): boolean {
     const { r } = sb.client
     for (let i = 0; i < directories; i++) {
       const names = r.text().split('/')
       const listing = new Listing(this.readAt)
-      if (!listing.take(sb, r.u16(), frame, view)) return false
+      if (!listing.take(sb, r.u16())) return false
       const last = names.length - 1
       const mine = last > 0 && names[0] === name
       const top = mine ? this : above
@@ -159,18 +150,15 @@ export class Listing implements DirRecords {
   }
 
   /** Takes the `count` entries that come next in the frame. Whether they were well-formed. */
-  private take(sb: GoferSuperBlock, count: number, frame: Buffer, frameView: DataView): boolean {
+  private take(sb: GoferSuperBlock, count: number): boolean {
     const { client } = sb
     const { r } = client
     if (r.end - r.pos < count * ENTRY_SIZE) return false
     let at = this.starts[this.count]!
     this.grow(at + count * recordSize(USUAL_NAME))
-    const kept = this.frames.length
-    const keep = this.count < MAX_RECORDS
-    if (keep) {
-      this.frames.push(frame)
-      this.views.push(frameView)
-    }
+    const kept = this.parts.length
+    const keep = count > 0 && this.count < MAX_RECORDS
+    const start = r.pos
     for (let i = 0; i < count; i++) {
       const stat = client.takeStat()
       const name = r.textAt()
@@ -190,7 +178,13 @@ export class Listing implements DirRecords {
       r.bytes.copy(bytes, at + DIRENT64_NAME, name, name + length)
       at += size
       this.starts.push(at)
-      if (keep) this.statAt.push((kept << 16) | stat)
+      if (keep) this.statAt.push((kept << 16) | (stat - start))
+    }
+    if (keep) {
+      // Its part alone: what is left of a frame must not keep all of it in memory.
+      const part = Buffer.from(r.bytes.subarray(start, r.pos))
+      this.parts.push(part)
+      this.views.push(new DataView(part.buffer, part.byteOffset, part.length))
     }
     return true
   }
@@ -226,6 +220,6 @@ export class Listing implements DirRecords {
     const view = this.statView(i)
     const name = this.statOffset(i) + STAT_SIZE
     const at = name + 2 + view.getUint16(name, true) + 1
-    return this.frames[this.statAt[i]! >>> 16]!.latin1Slice(at + 2, at + 2 + view.getUint16(at, true))
+    return this.parts[this.statAt[i]! >>> 16]!.latin1Slice(at + 2, at + 2 + view.getUint16(at, true))
   }
 }

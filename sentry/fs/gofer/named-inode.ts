@@ -117,7 +117,8 @@ export abstract class NamedInode extends Inode {
     if (contents !== null && contents.listing !== null) {
       if (!start || (contents.current && contents.trusted && !this.sb.shared)) return contents.listing
     }
-    const above = this.listedIn
+    // Who lists the same directory again, because it has changed, walks nowhere.
+    const above = contents?.trusted ? null : this.listedIn
     const listing = Listing.read(this, above, this.name)
     if (above !== null) this.parent!.contentsGrew()
     if (typeof listing !== 'number') this.keepContents(new Contents(listing))
