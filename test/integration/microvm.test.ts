@@ -116,6 +116,7 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     expect(w.cli('start', id)).toEqual({ code: 0, out: '', err: '' })
     expect(w.status(id)).toBe('running')
     expect(w.cli('exec', id, 'sh', '-c', 'echo $PPID; id -u; exit 5')).toEqual({ code: 5, out: '0\n0\n', err: '' })
+    expect(w.run(['exec', id, 'sh', '-c', 'cat; exit 6'], 'input')).toEqual({ code: 6, out: 'input', err: '' })
     expect(w.cli('exec', id, 'nothing').code).not.toBe(0)
     expect(w.cli('ps', id).out).toMatch(/ 1 .*trap/)
     expect(JSON.parse(w.cli('ps', '--format', 'json', id).out)).toEqual([pid])
