@@ -305,6 +305,7 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
       c.linux['seccomp'] = { defaultAction: 'SCMP_ACT_NOTIFY' }
     })
     const refused = w.run(['run', '--bundle', bundle, newId()])
+    expect(w.run(['run', '--preserve-fds', '1', '--bundle', sh('true'), newId()]).err).toContain('--preserve-fds')
     expect(refused.code).toBe(128)
     expect(refused.err).toContain('linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported')
   })
