@@ -20,7 +20,7 @@ module.exports = {
     only('sentry', 'native/', 'gofer/protocol'),
     only('syscalls', 'sentry/', 'native/'),
     // The monitor serves the control socket in a sentry's place.
-    only('microvm', 'native/', 'gofer/protocol', 'sentry/control/', 'sentry/abi/', 'sentry/confine/identity'),
+    only('microvm', 'native/', 'gofer/protocol', 'sentry/control/', 'sentry/abi/', 'sentry/confine/(identity|filter|empty-root)'),
     only('runsc-cli', 'sentry/control/protocol', 'sentry/control/client', 'syscalls/table', 'native/'),
   ],
   options: { doNotFollow: { path: 'node_modules' }, enhancedResolveOptions: { extensions: ['.mjs'] } },

@@ -6,6 +6,7 @@
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { close, getrandom, pidfdOpen } from '../native/host.ts'
+import { exitGroup } from '../native/host-confine.ts'
 import { distDir } from '../native/library.ts'
 import { sandboxId } from '../sentry/confine/identity.ts'
 import { followConsoleSize } from '../sentry/control/console-size.ts'
@@ -13,6 +14,7 @@ import type { BootConfig } from '../sentry/control/protocol.ts'
 import { ControlServer } from '../sentry/control/server.ts'
 import { chooseAccel } from './accel.ts'
 import { AgentClient, type AgentListener } from './agent.ts'
+import { confineMonitor } from './confine.ts'
 import { ConsoleLog } from './console-log.ts'
 import { EPOLLIN, EPOLLRDHUP, Loop } from './loop.ts'
 import { join } from './member.ts'
@@ -154,6 +156,7 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
         })
       },
     })
+  container.afterStart = confineMonitor
   new ControlServer(fds.control, fds.owner, container, loop)
   if (fds.controllingConsole) followConsoleSize(fds.console, container, loop)
   if (boot.autoStart) {
@@ -188,8 +191,9 @@ export function main(): void {
   const { container, loop } = started
   loop.run(() => container.exitCode >= 0)
   if (container.failure)
-    process.stderr.write(
+    writeSync(
+      2,
       `tssandbox: the virtual machine of container ${boot.id}: ${container.failure}${container.describeEnd()}\n`,
     )
-  process.exit(container.exitCode)
+  exitGroup(container.exitCode)
 }

@@ -57,6 +57,8 @@ export class VmContainer implements ContainerControl, AgentListener {
   describeEnd: () => string = () => ''
   /** Called before init runs: what is known only by then (the network). Returns an error or ''. */
   beforeStart: () => string = () => ''
+  /** Called when init runs. */
+  afterStart: () => void = () => {}
 
   /** Where the container's VM takes members in. */
   pod: { attach(fd: number): number } | null = null
@@ -117,6 +119,7 @@ export class VmContainer implements ContainerControl, AgentListener {
     if (reply.errno) return this.refusal(reply)
     this.runState = 'running'
     this.byPid.get(1)?.streams.begin()
+    this.afterStart()
     return null
   }
 

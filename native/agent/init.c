@@ -245,6 +245,9 @@ int main(void)
 
 	mkdir("/proc", 0755), mkdir("/sys", 0755), mkdir("/dev", 0755);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	/* Below 3 there is room for children's stdio and for nothing of ours. */
+	for (int fd = 0; fd >= 0 && fd < 2;)
+		fd = open("/dev/null", O_RDWR);
 	load_modules("order");
 	/* What the kernel does not know of its command line is its init's environment. */
 	if (getenv("share_modules"))

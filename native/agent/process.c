@@ -59,9 +59,21 @@ static void release(struct process *p)
 	memset(p, 0, sizeof *p);
 }
 
-/* In the child: its own descriptors 0, 1 and 2 where they are pipes or nothing. */
+/*
+ * In the child: its own descriptors 0, 1 and 2 where they are pipes or nothing. The others' and the far ends of its own go:
+ * they would be gone with exec(2) only, which may be long in coming or never come, and a pipe ends with its last holder.
+ */
 static void take_stdio(const uint32_t stdio[3], int pipes[3][2])
 {
+	for (int i = 0; i < MAX_PROCESSES; i++) {
+		struct process *p = &processes[i];
+		if (!p->used)
+			continue;
+		close_fd(&p->sync);
+		close_fd(&p->input);
+		for (int s = 0; s < STREAMS; s++)
+			close_fd(&p->output[s]);
+	}
 	for (int i = 0; i < 3; i++) {
 		int fd = -1;
 		if (stdio[i] == STDIO_NULL)
@@ -69,8 +81,11 @@ static void take_stdio(const uint32_t stdio[3], int pipes[3][2])
 		else if (stdio[i] == STDIO_PIPE)
 			fd = pipes[i][i == 0 ? 0 : 1];
 		if (fd >= 0 && fd != i)
-			dup2(fd, i);
+			dup2(fd, i), close(fd);
 	}
+	close_fd(&pipes[0][1]);
+	close_fd(&pipes[1][0]);
+	close_fd(&pipes[2][0]);
 }
 
 int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,

@@ -57,6 +57,11 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
   for (const warning of spec.warnings) log.warn(warning)
   boot.autoStart = request.startAtOnce && !hasHooksBeforeStart(spec.config.hooks)
   checkConsole(request, boot.process.terminal)
+  if (boot.platform === 'microvm') {
+    if (request.preserveFds)
+      throw new CliError("--preserve-fds: the host's descriptors cannot go into a virtual machine")
+    if (boot.strace) log.warn('--strace: the system calls of a virtual machine are answered by its own kernel')
+  }
 
   phase('spec loaded')
   directory.create()

@@ -219,12 +219,19 @@ const DEADLY_CALLS = [
   427, // io_uring_setup, io_uring_register
 ]
 
-export function sentryFilter(use: { ptrace: boolean; network: boolean }): Uint8Array {
+interface Uses {
+  /** There are stubs: false for a virtual machine's monitor. */
+  stubs: boolean
+  ptrace: boolean
+  network: boolean
+}
+
+export function confinedFilter(use: Uses): Uint8Array {
   const rules: SeccompRule[] = [
     { nr: RUNTIME_CALLS, action: SECCOMP_ALLOW },
     { nr: LOOP_CALLS, action: SECCOMP_ALLOW },
     { nr: SOCKET_CALLS, action: SECCOMP_ALLOW },
-    { nr: STUB_CALLS, action: SECCOMP_ALLOW },
+    ...(use.stubs ? [{ nr: STUB_CALLS, action: SECCOMP_ALLOW }] : []),
     ...TERMINAL_ATTACKS.map((request) => ({ nr: 16, args: [is(1, request)], action: SECCOMP_KILL_PROCESS })),
     { nr: 16, action: SECCOMP_ALLOW }, // ioctl: terminals, seccomp notifications, sockets
     ...(use.network ? NETWORK_RULES : []),

@@ -9,6 +9,7 @@ import {
   globSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
@@ -115,7 +116,15 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     expect(w.status(id)).toBe('created')
     expect(w.cli('start', id)).toEqual({ code: 0, out: '', err: '' })
     expect(w.status(id)).toBe('running')
+    // The monitor has given up what it booted with.
+    const monitor = readFileSync(`/proc/${pid}/status`, 'utf8')
+    expect(monitor).toMatch(/^CapPrm:\t0+$/m)
+    expect(monitor).toMatch(/^CapBnd:\t0+$/m)
+    expect(monitor).toMatch(/^Seccomp:\t2$/m)
+    expect(Number(/^Uid:\t(\d+)/m.exec(monitor)![1])).toBeGreaterThan(0x70000000)
+    expect(readdirSync(`/proc/${pid}/root`)).toEqual(['proc'])
     expect(w.cli('exec', id, 'sh', '-c', 'echo $PPID; id -u; exit 5')).toEqual({ code: 5, out: '0\n0\n', err: '' })
+    expect(w.run(['exec', id, 'sh', '-c', 'cat; exit 6'], 'input')).toEqual({ code: 6, out: 'input', err: '' })
     expect(w.cli('exec', id, 'nothing').code).not.toBe(0)
     expect(w.cli('ps', id).out).toMatch(/ 1 .*trap/)
     expect(JSON.parse(w.cli('ps', '--format', 'json', id).out)).toEqual([pid])
@@ -296,6 +305,7 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
       c.linux['seccomp'] = { defaultAction: 'SCMP_ACT_NOTIFY' }
     })
     const refused = w.run(['run', '--bundle', bundle, newId()])
+    expect(w.run(['run', '--preserve-fds', '1', '--bundle', sh('true'), newId()]).err).toContain('--preserve-fds')
     expect(refused.code).toBe(128)
     expect(refused.err).toContain('linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported')
   })
