@@ -538,7 +538,7 @@ int st_wait(int resume_row, double timeout)
 		if (timeout_ns > 0 && (uint64_t)timeout_ns * cycles_per_us / 1000 < budget)
 			budget = (uint64_t)timeout_ns * cycles_per_us / 1000;
 		start = __rdtsc();
-		looked = start - LOOK_US * cycles_per_us;
+		looked = start;
 		do {
 			i = scan();
 			if (i >= 0)

@@ -207,7 +207,10 @@ export function pushSignalFrame(
 export function popSignalFrame(t: Task): boolean {
   const regs = t.regs
   const frame = getReg(regs, RSP) - 8
-  if (frame < 0 || t.copyIn(frame, BUFFER, 0, FRAME_SIZE) !== FRAME_SIZE) return false
+  if (frame < 0) return false
+  // Our own frames have the FPU state right behind: one look for both.
+  inHand = t.copyIn(frame, BUFFER, 0, FRAME_SIZE + BETWEEN + hostSize + 4)
+  if (inHand < FRAME_SIZE) return false
   // As Linux: the mask is restored first, and stays so when the rest is bad.
   const maskLo = VIEW.getUint32(UC_SIGMASK, true)
   const maskHi = VIEW.getUint32(UC_SIGMASK + 4, true)
@@ -232,7 +235,7 @@ export function popSignalFrame(t: Task): boolean {
   regs[ORIG_RAX + 1] = 0xffffffff
   t.restartSysno = -1
 
-  if (!restoreFpu(t, fpstate)) return false
+  if (!restoreFpu(t, fpstate, fpstate - frame)) return false
   // Errors other than a fault are ignored, as in Linux's restore_altstack.
   setAltStack(t, altSp, altFlags, altSize, getReg(regs, RSP))
   return true
@@ -249,7 +252,20 @@ function readHostState(t: Task): boolean {
   return true
 }
 
-function restoreFpu(t: Task, addr: number): boolean {
+/** At most between a frame and its FPU state: both are aligned. */
+const BETWEEN = 96
+/** Bytes of BUFFER that popSignalFrame() has read. */
+let inHand = 0
+
+/** Puts `len` bytes of the guest at BUFFER[at], which are perhaps there already, `offset` bytes behind the frame. */
+function fetch(t: Task, addr: number, offset: number, at: number, len: number): boolean {
+  if (offset < FRAME_SIZE || offset + len > inHand) return t.copyIn(addr, BUFFER, at, len) === len
+  BUFFER.copyWithin(at, offset, offset + len)
+  return true
+}
+
+/** `offset`: where the state lies, from the frame in BUFFER. */
+function restoreFpu(t: Task, addr: number, offset: number): boolean {
   // FPU still has the software bytes of an earlier signal: those are the machine's.
   if (hostSize === 0 && !readHostState(t)) return false
   const size = hostSize
@@ -257,7 +273,7 @@ function restoreFpu(t: Task, addr: number): boolean {
   const xcr0 = FPU_VIEW.getUint32(SW_RESERVED, true)
   const xcr0Hi = FPU_VIEW.getUint32(SW_RESERVED + 4, true)
   const frameSize = xcr0 & XTILEDATA ? Math.min(size, XTILEDATA_OFFSET) : size
-  if (addr % 64 !== 0 || t.copyIn(addr, BUFFER, 0, LEGACY_SIZE) !== LEGACY_SIZE) return false
+  if (addr % 64 !== 0 || !fetch(t, addr, offset, 0, LEGACY_SIZE)) return false
   const extended =
     VIEW.getUint32(SW_RESERVED, true) === FP_XSTATE_MAGIC1 &&
     VIEW.getUint32(SW_RESERVED + 16, true) <= frameSize &&
@@ -267,7 +283,7 @@ function restoreFpu(t: Task, addr: number): boolean {
   let restored = LEGACY_SIZE
   if (extended) {
     const rest = stateSize + 4 - LEGACY_SIZE
-    if (t.copyIn(addr + LEGACY_SIZE, BUFFER, LEGACY_SIZE, rest) !== rest) return false
+    if (!fetch(t, addr + LEGACY_SIZE, offset + LEGACY_SIZE, LEGACY_SIZE, rest)) return false
     if (VIEW.getUint32(stateSize, true) === FP_XSTATE_MAGIC2) restored = stateSize
   }
   BUFFER.fill(0, restored, size)
