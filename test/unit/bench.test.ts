@@ -62,7 +62,7 @@ describe('choice', () => {
     chooseTasks(...choice).flatMap((task) => task.rows.map((r) => r.name))
   test('rows by name, by beginning and by group', () => {
     expect(names([], ['stat', 'idle-*'], false)).toEqual(['stat', 'idle-cpu', 'idle-rss', 'idle-pss'])
-    expect(names(['idle'], [], true)).toEqual(['idle-cpu', 'idle-rss', 'idle-pss'])
+    expect(names(['idle'], [], true)).toEqual(['idle-cpu', 'idle-rss', 'idle-pss', 'process-pss'])
     expect(names([], [], true)).not.toContain('compile')
     expect(names([], [], false)).toContain('compile')
     expect(unknownNames(['stat', 'nonsense', 'x*'])).toEqual(['nonsense', 'x*'])
