@@ -7,6 +7,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { GuestThread, Platform } from '../platform/platform.ts'
+import { monotonicNs } from './clock.ts'
 
 /** No trap and no event of the host's for so long is quiet. */
 const QUIET_NS = 3_000_000_000
@@ -30,8 +31,9 @@ export class MemoryReturn {
   /** As platform.wait(), which may return early with nothing. */
   wait(platform: Platform, timeoutNs: number): GuestThread | null {
     if (++this.work < ENOUGH_WORK || (timeoutNs >= 0 && timeoutNs <= QUIET_NS)) return platform.wait(timeoutNs)
+    const since = monotonicNs()
     const thread = platform.wait(QUIET_NS)
-    if (thread === null && platform.hostEventCount === 0) {
+    if (thread === null && platform.hostEventCount === 0 && monotonicNs() - since >= QUIET_NS) {
       collectGarbage()
       this.work = 0
     }
