@@ -37,14 +37,14 @@ export interface Image {
 interface ImageManifest {
   kernel: string
   acpi: boolean
-  /** Of the agent that is in the initramfs. */
-  agent: string
 }
 
 /** An installation of tssandbox and the image that its last set-up made. */
 interface User {
   dist: string
   image: string
+  /** Its agent then: the image has one of the same content, which another installation may have built. */
+  agent: string
 }
 
 const YOUNG_MS = 3_600_000
@@ -123,7 +123,7 @@ export class Store {
 
   saveImage(kernel: string, acpi: boolean, vmlinux: string, initramfs: Buffer): void {
     const hash = sha256(readFileSync(vmlinux), initramfs).slice(0, 24)
-    const manifest: ImageManifest = { kernel, acpi, agent: this.agentMark() }
+    const manifest: ImageManifest = { kernel, acpi }
     const path = join(this.dir, 'images', hash)
     if (!existsSync(path))
       this.publish(path, (dir) => {
@@ -133,7 +133,7 @@ export class Store {
     writeFileSync(join(path, `manifest.${process.pid}`), JSON.stringify(manifest))
     renameSync(join(path, `manifest.${process.pid}`), join(path, 'manifest.json'))
     mkdirSync(join(this.dir, 'users'), { recursive: true })
-    const user: User = { dist: this.dist, image: hash }
+    const user: User = { dist: this.dist, image: hash, agent: this.agentMark() }
     writeFileSync(`${this.userFile()}.tmp`, JSON.stringify(user))
     renameSync(`${this.userFile()}.tmp`, this.userFile())
   }
@@ -178,14 +178,15 @@ export class Store {
   image(): Image {
     let dir: string
     let manifest: ImageManifest
+    let user: User
     try {
-      const user = JSON.parse(readFileSync(this.userFile(), 'utf8')) as User
+      user = JSON.parse(readFileSync(this.userFile(), 'utf8')) as User
       dir = join(this.dir, 'images', user.image)
       manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'))
     } catch {
       throw new NotSetUp('there is no kernel for virtual machines yet')
     }
-    if (manifest.agent !== this.agentMark())
+    if (user.agent !== this.agentMark())
       throw new NotSetUp('the agent has changed since the virtual machine was set up')
     return {
       hash: dir.slice(dir.lastIndexOf('/') + 1),
