@@ -35,7 +35,7 @@ static int replace(unsigned long from, unsigned long to)
 		       : 0;
 }
 
-/* Calls `each` for the mappings of this process with this name; "": private memory without one. */
+/* Calls `each` for the mappings of this process with this name; "": private memory without a file ("[anon:…]" too). */
 static int for_mappings(const char *name, int (*each)(unsigned long from, unsigned long to))
 {
 	char line[512], shared;
@@ -47,8 +47,8 @@ static int for_mappings(const char *name, int (*each)(unsigned long from, unsign
 		return -1;
 	while (!failed && fgets(line, sizeof line, maps)) {
 		line[strcspn(line, "\n")] = 0;
-		if (sscanf(line, "%lx-%lx %*3c%c %*x %*s %*u %n", &from, &to, &shared, &at) == 3 && !strcmp(line + at, name) &&
-		    (*name || shared == 'p'))
+		if (sscanf(line, "%lx-%lx %*3c%c %*x %*s %*u %n", &from, &to, &shared, &at) == 3 &&
+		    (*name ? !strcmp(line + at, name) : shared == 'p' && (!line[at] || !strncmp(line + at, "[anon", 5))))
 			failed = each(from, to);
 	}
 	fclose(maps);
@@ -100,7 +100,7 @@ long host_fork(void)
 {
 	/* V8 keeps its heap out of forks, which are usually followed by exec. */
 	if (for_mappings("", allow_fork))
-		return -errno;
+		return -EIO;
 	if (for_eventfds(is_high))
 		return -EMFILE;
 	pid_t pid = fork();
