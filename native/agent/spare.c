@@ -82,7 +82,7 @@ int spare_mount(const struct mount_order *m)
 	return -1;
 }
 
-static void pass(int sync, const void *text, size_t length, const int *fds, int count)
+static bool pass(int sync, const void *text, size_t length, const int *fds, int count)
 {
 	union { char bytes[CMSG_SPACE(MAX_PASSED * sizeof(int))]; struct cmsghdr align; } control = { 0 };
 	struct iovec iov = { (void *)text, length };
@@ -94,7 +94,7 @@ static void pass(int sync, const void *text, size_t length, const int *fds, int 
 		c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(count * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
 	}
-	sendmsg(sync, &m, MSG_NOSIGNAL);
+	return sendmsg(sync, &m, MSG_NOSIGNAL) == (ssize_t)length;
 }
 
 /* How many descriptors came; -1: the other end is gone. */
@@ -188,6 +188,13 @@ int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const u
 		return 0;
 	pid_t pid = spare.pid;
 	spare.pid = 0;
+	/* Files that come without transports: rare, and not worth a start of their own. */
+	if (o->shared_by != BY_GOFER) {
+		kill(pid, SIGKILL);
+		close(spare.sync);
+		close(spare.mounts);
+		return 0;
+	}
 	int error = process_adopt(handle, o->id, seq, o->process.stdio, pid, spare.sync, spare.mounts, stdio);
 	if (error)
 		return error;
@@ -195,8 +202,9 @@ int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const u
 	for (int i = 0; i < count; i++)
 		fds[i] = *list[i];
 	memcpy(order, bytes, length);
-	/* Has it ended, then its end is what is reported. */
-	pass(spare.sync, &length, sizeof length, fds, count);
+	/* Then its end is what is reported. */
+	if (!pass(spare.sync, &length, sizeof length, fds, count))
+		kill(pid, SIGKILL);
 	for (int i = 0; i < 3; i++)
 		if (stdio[i] >= 0)
 			close(stdio[i]);
