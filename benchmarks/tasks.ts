@@ -1,5 +1,6 @@
 /** All rows, and the tasks that measure them: those of one task share a container, or a way to measure from outside. */
 import { type Context, runInside } from './inside.ts'
+import { FILE_ROWS, measureFiles } from './rows/files.ts'
 import { MACRO_ROWS, macroCommand } from './rows/macro.ts'
 import { MICRO_ROWS, microCommand } from './rows/micro.ts'
 import {
@@ -39,6 +40,7 @@ export const TASKS: Task[] = [
   },
   { rows: START_ROWS, maxRounds: Number.POSITIVE_INFINITY, programs: false, quick: true, measure: measureStart },
   { rows: EXEC_ROWS, maxRounds: Number.POSITIVE_INFINITY, programs: false, quick: true, measure: measureExec },
+  { rows: FILE_ROWS, maxRounds: SOME, programs: false, quick: false, measure: measureFiles },
   {
     rows: MACRO_ROWS,
     maxRounds: SOME,

@@ -3,7 +3,6 @@
  * PVM back end of some clouds) runs a guest's kernel at half a million instructions per second, or cannot boot it. So
  * `auto` goes by what native/probe measured.
  */
-import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
 export type Accel = 'kvm' | 'tcg'
@@ -24,6 +23,8 @@ export interface HostFacts {
 const PROBE_MS = 5000
 
 export function probeHost(dist: string): HostFacts {
+  // Seldom needed, and slow to load.
+  const { spawnSync } = process.getBuiltinModule('node:child_process')
   const { stdout, error } = spawnSync(join(dist, 'probe'), [], { timeout: PROBE_MS, encoding: 'utf8' })
   const m = /^(\d+) (\d+)$/m.exec(stdout ?? '')
   if (!m) throw new Error(`the probe of this host failed: ${error?.message ?? 'no answer'}`)

@@ -8,6 +8,7 @@ import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { close, getrandom, pidfdOpen } from '../native/host.ts'
 import { exitGroup } from '../native/host-confine.ts'
 import { distDir } from '../native/library.ts'
+import { phase, recordPhases } from '../native/phases.ts'
 import { sandboxId } from '../sentry/confine/identity.ts'
 import { followConsoleSize } from '../sentry/control/console-size.ts'
 import type { BootConfig } from '../sentry/control/protocol.ts'
@@ -60,7 +61,9 @@ function vmShape(boot: BootConfig, store: Store): VmShape {
     // Emulated CPUs take turns badly; and each costs boot time.
     cpus: accel === 'tcg' ? 1 : Math.min(MAX_CPUS, boot.limits.cpus || MAX_CPUS),
     tscKhz: facts.tscKhz,
-    ports: growing && mounts <= POD_PORTS ? POD_PORTS : NINEP_PORTS,
+    networked: boot.network === 'host',
+    // A template's are for many containers; each takes a booting VM 17 ms to find.
+    ports: growing && mounts <= POD_PORTS ? POD_PORTS : boot.microvm!.template ? NINEP_PORTS : Math.max(1, mounts),
     growing,
   }
 }
@@ -85,7 +88,7 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const ninep = fds.ninep ?? []
   const [agentFd, agentThere] = socketPair()
   const [consoleFd, consoleThere] = socketPair()
-  const networked = boot.network === 'host'
+  const { networked } = shape
   const taps = networked ? openTaps() : []
   const { fs } = boot.microvm!
   const shares: SharedFiles | null =
@@ -99,6 +102,7 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   // The devices of shared files cannot be saved.
   const saved = boot.microvm!.template && !shares ? template(store, vmm, shape, greet) : null
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
+  phase('QEMU spawned')
   for (const fd of [agentThere, consoleThere, ...ninep, ...taps, shares?.by === 'virtiofsd' ? shares.socket : -1])
     if (fd >= 0) close(fd)
 
@@ -122,7 +126,9 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const now = Date.now()
   const woken = agent.request(WAKE_MS, MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed, boot.hostname)
   if (woken.errno) throw new Error(`the virtual machine does not wake up: ${woken.text}${console.tail()}`)
+  phase('agent awake')
   const error = container.create((mount) => mount)
+  phase('container created')
   if (error) throw new Error(error + (container.failure ? console.tail() : ''))
   container.beforeStart = () => {
     // By now the hooks have been here.
@@ -162,6 +168,7 @@ function start(boot: BootConfig): { container: VmContainer; loop: Loop } {
   if (boot.autoStart) {
     const refused = container.start()
     if (refused) throw new Error(refused.error)
+    phase('init runs')
   }
   return { container, loop }
 }
@@ -177,6 +184,8 @@ function bootConfig(): BootConfig {
 
 export function main(): void {
   const boot = bootConfig()
+  recordPhases(boot.fds.phases, 'monitor')
+  phase('configuration read')
   let started: ReturnType<typeof start>
   try {
     started = start(boot)
@@ -190,6 +199,7 @@ export function main(): void {
   closeSync(boot.fds.ready)
   const { container, loop } = started
   loop.run(() => container.exitCode >= 0)
+  phase('init has ended')
   if (container.failure)
     writeSync(
       2,

@@ -7,7 +7,6 @@
  * The namespace's own addresses stay, but the host kernel sees no frame that could match them. The host's own namespace is
  * never touched. Left out: routes over several next hops or of other tables, gateways of the other family.
  */
-import { spawnSync } from 'node:child_process'
 import { readlinkSync } from 'node:fs'
 import { close, ioctl, openat } from '../native/host.ts'
 import { type Interface, interfaces } from './network-config.ts'
@@ -53,6 +52,8 @@ export function openTaps(): number[] {
 
 /** Runs ip or tc: its output. Throws an Error with what it says. */
 function tool(command: string, args: readonly string[], input = ''): string {
+  // Slow to load, and most VMs have no network.
+  const { spawnSync } = process.getBuiltinModule('node:child_process')
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     encoding: 'utf8',
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },

@@ -55,12 +55,35 @@ export function setup(store: Store, { kernel, say }: SetupOptions): void {
     ...['dev', 'proc', 'sys', 'root', 'modules'].map((d) => ({ name: d, mode: 0o40755 })),
     list('order', MODULES),
     ...Object.entries(SHARE_MODULES).map(([name, names]) => list(name, names)),
-    ...present(ALL_MODULES).map((m) => ({ name: `modules/${m}`, mode: 0o100644, data: readFileSync(join(dir, m)) })),
+    ...present(ALL_MODULES).map((m) => ({
+      name: `modules/${m}`,
+      mode: 0o100644,
+      data: lean(readFileSync(join(dir, m))),
+    })),
   ]
   store.saveImage(name, modules.length > 0, join(dir, 'vmlinux'), cpio(entries))
   store.hostFacts()
   const removed = store.prune()
   if (removed) say(`removed ${removed} images and templates that nobody uses any more`)
+}
+
+const SIGNED = '~Module signature appended~\n'
+/** Behind the module and its signature: struct module_signature, whose last field is the signature's length, big-endian. */
+const SIGNATURE_INFO = 12
+
+/**
+ * A module without what only costs time when an emulated CPU loads it: its signature, which proves nothing inside an image
+ * that is ours, and its type information for BPF, which the kernel does not find under another name.
+ */
+export function lean(module: Buffer): Buffer {
+  const end = module.length - SIGNED.length
+  let length = module.length
+  if (end > SIGNATURE_INFO && module.subarray(end).toString('latin1') === SIGNED)
+    length = end - SIGNATURE_INFO - module.readUInt32BE(end - 4)
+  const out = Buffer.from(length > 0 ? module.subarray(0, length) : module)
+  const name = out.indexOf('\0.BTF\0', 0, 'latin1')
+  if (name >= 0) out.write('.btf', name + 1, 'latin1')
+  return out
 }
 
 function ownKernel(store: Store, file: string, say: SetupOptions['say']): string {

@@ -5,7 +5,6 @@
  * It is one folder for the host, not below `--root`: Docker gives every daemon a root of its own, on a tmpfs, and all of
  * them use the same kernel. Installations share it, too: each has a file in `users/` that names its image.
  */
-import { createHash } from 'node:crypto'
 import {
   existsSync,
   mkdirSync,
@@ -47,6 +46,8 @@ interface User {
   agent: string
 }
 
+/** Of a file, with what is put behind. */
+const MAX_NAME = 200
 const YOUNG_MS = 3_600_000
 
 function entries(dir: string): string[] {
@@ -78,7 +79,8 @@ export class NotSetUp extends Error {
 }
 
 const sha256 = (...parts: (Buffer | string)[]) => {
-  const hash = createHash('sha256')
+  // Not imported: loading it takes 10 ms of each start.
+  const hash = process.getBuiltinModule('node:crypto').createHash('sha256')
   for (const part of parts) hash.update(part)
   return hash.digest('hex')
 }
@@ -139,7 +141,8 @@ export class Store {
   }
 
   private userFile(): string {
-    return join(this.dir, 'users', `${sha256(this.dist).slice(0, 16)}.json`)
+    const name = encodeURIComponent(this.dist)
+    return join(this.dir, 'users', `${name.length < MAX_NAME ? name : sha256(this.dist)}.json`)
   }
 
   /**

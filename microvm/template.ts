@@ -2,14 +2,13 @@
  * Templates: a VM that has booted and waits for its first order, saved once per shape and restored for each container. A
  * template holds nothing of any container; clock, randomness and names are given to each VM when it wakes.
  */
-import { createHash } from 'node:crypto'
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Store } from './store.ts'
 import type { Template, Vmm, VmShape } from './vmm.ts'
 
 /** Counts up with any change of the machine's devices or of what the agent does before it says hello. */
-const DEVICES = 2
+const DEVICES = 3
 
 interface TemplateManifest {
   /** Without it the template is of no use. */
@@ -18,11 +17,11 @@ interface TemplateManifest {
   stateBytes: number
 }
 
-/** Everything that a restored VM has to have in common with the saved one. */
+/** Everything that a restored VM has to have in common with the saved one. Told at every start, so it is no hash. */
 export function templateName(shape: VmShape, vmm: string): string {
-  const { image, accel, memory, cpus, tscKhz, ports, growing } = shape
-  const key = [image.hash, accel, memory, cpus, tscKhz, ports, growing, DEVICES, vmm]
-  return createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 24)
+  const { image, accel, memory, cpus, tscKhz, networked, ports, growing } = shape
+  const kind = `${networked ? 'net' : 'plain'}${growing ? '-grows' : ''}`
+  return [image.hash, accel, `${memory}M`, cpus, tscKhz, kind, ports, DEVICES, vmm].join('-')
 }
 
 /** Whole, as its manifest says; null otherwise. */

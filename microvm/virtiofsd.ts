@@ -2,7 +2,6 @@
  * virtiofsd, a process of its own beside QEMU that serves the container's mounts out of the guest's memory. It confines
  * itself (namespaces, seccomp, capabilities) when it has begun, in a root that holds nothing but the mounts and itself.
  */
-import { spawn } from 'node:child_process'
 import { existsSync, lstatSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -68,6 +67,8 @@ export function startVirtiofsd(dist: string, mounts: readonly Share[]): number {
       ],
       ...[daemon.path, ...daemon.options, '--rlimit-nofile=0', '--fd=3'],
     ]
+    // Slow to load, and most VMs have none.
+    const { spawn } = process.getBuiltinModule('node:child_process')
     const child = spawn(join(dist, 'launch'), launch, { stdio: ['ignore', 'ignore', 2, listener] })
     child.on('error', () => {})
     close(listener)

@@ -23,6 +23,8 @@ export interface VmShape {
   memory: number
   cpus: number
   tscKhz: number
+  /** With network cards, which take time to find even where nothing is to go through them. */
+  networked: boolean
   /** 9P ports that are there from the start. */
   ports: number
   /** More can be put in later. */
@@ -34,7 +36,7 @@ export interface VmConnections {
   agent: number
   /** By port; what is not there is connected to nothing. */
   ninep: number[]
-  /** Open tap devices, by card; none: the cards have no cables. */
+  /** Open tap devices, by card. */
   taps: number[]
   /** Files that come without a gofer, below one root: each mount is a folder by its number. */
   shares: SharedFiles | null

@@ -1,7 +1,7 @@
 /**
  * Becomes dist/cli.cjs, dist/sentry.cjs and dist/gofer.cjs: runs the bundle beside it, NAME.js, with V8's code cache
  * NAME.cache. The cache holds the bytecode of every function that a whole container's life has called (scripts/build.mjs
- * lets one run, with TSSANDBOX_TRAIN naming the programs that are to write theirs), which Node's own compile cache does not: it is written before functions have
+ * and `microvm setup` let one run, with TSSANDBOX_TRAIN naming the programs that are to add to theirs), which Node's own compile cache does not: it is written before functions have
  * run. Without a cache, or with one of another V8, everything works and takes longer.
  *
  * The CLI's loader also has sentry and gofer loaded, in copies of this process, by commands that start a container.
@@ -30,7 +30,7 @@ function load(program: string, trade = program): () => unknown {
   const cacheFile = join(dist, `${trade}.cache`)
   const source = readFileSync(`${base}.js`, 'latin1')
   const training = trained.includes(trade)
-  const script = new Script(source, { filename: `${base}.js`, cachedData: training ? undefined : cache(cacheFile) })
+  const script = new Script(source, { filename: `${base}.js`, cachedData: cache(cacheFile) })
   const module = { exports: {} as { main(): unknown } }
   script.runInThisContext()(module.exports, require, module, __filename, __dirname)
   phase('code loaded')

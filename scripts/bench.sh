@@ -18,4 +18,6 @@ if [ -n "$missing" ] && on_debian_as_root; then
 elif [ -n "$missing" ]; then
   say "not installed, so not measured:" $missing
 fi
+# Says what is wrong, and they are missing in the table then.
+ensure_microvm || say 'no virtual machines: they will not be measured'
 exec node benchmarks/run.ts "$@"

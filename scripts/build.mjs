@@ -96,6 +96,7 @@ const PROGRAMS = {
   gofer: 'gofer/main.ts',
   microvm: 'microvm/main.ts',
 }
+rmSync(join(dist, '.microvm-trained'), { force: true })
 for (const name of [...Object.keys(PROGRAMS), 'cli-asking']) rmSync(join(dist, `${name}.cache`), { force: true })
 for (const [name, entry] of Object.entries(PROGRAMS)) {
   await build({ ...OPTIONS, ...WRAPPED, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })

@@ -78,6 +78,19 @@ struct process_order {
 	uint32_t filter_count, filter_flags;
 };
 
+/* As microvm/messages.ts numbers them. */
+enum mount_type {
+	MOUNT_GOFER,
+	MOUNT_TMPFS,
+	MOUNT_PROC,
+	MOUNT_SYSFS,
+	MOUNT_DEVPTS,
+	MOUNT_MQUEUE,
+	MOUNT_CGROUP,
+	MOUNT_CGROUP2,
+	MOUNT_DEV,
+};
+
 struct mount_order {
 	char *destination, *source, *options;
 	uint32_t type, flags;
@@ -157,6 +170,9 @@ struct process {
 	uint32_t inner;                  /* its own */
 	bool ready, started, exited, reported, input_closed;
 	int status;
+	int mounts;    /* its mount namespace while it is a container's init, so that its end is not that of the mounts */
+	bool writes;   /* something of it may have to be written back */
+	pid_t flusher; /* who does that; 0: nobody yet; -1: done */
 	int sync;      /* SOCK_SEQPACKET to the child until it has exec'd, else -1 */
 	int input;     /* -1: none */
 	int output[STREAMS]; /* pipes of standard output and error; a terminal's master, which is `input`, too */
@@ -170,6 +186,11 @@ struct process *process_init(uint32_t container);
 /* Forks; returns 0 in the child, with its end of the sync socket and stdio (-1: made by the child) in place. */
 int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,
 		  int *sync);
+/* The same for a process that is there already: `theirs` are its ends of the pipes, to be handed over and closed. */
+int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], pid_t pid, int sync,
+		  int mounts, int theirs[3]);
+/* In the child: its own descriptors 0, 1 and 2 where they are pipes or nothing. */
+void take_stdio(const uint32_t stdio[3], const int pipes[3]);
 void process_input(uint32_t handle, const unsigned char *bytes, uint32_t length);
 void process_credit(uint32_t handle, uint32_t stream, uint32_t count);
 /* Nobody on the host reads the stream any more: its writers get EPIPE. */
@@ -191,8 +212,21 @@ void child_fail(int sync, int error, const char *format, ...) __attribute__((nor
 void child_ready(int sync, uint32_t inner);
 
 /* container.c */
+extern const char *const mount_types[];
+/* The nodes and links of a /dev: 0 or an errno. */
+int make_devices(int dev);
+/* What goes before the order is known. */
+void container_prepare(uint32_t id, int sync);
 /* `sandbox`: init of the sandbox, or 0. */
 void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
+/* spare.c: the container that is there before it is ordered. */
+enum { SPARE_CONTAINER = 1 };
+void spare_start(void);
+/* Its pid; 0: it is none for this container; or -errno. `bytes`: the order as it came. */
+int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const unsigned char *bytes, uint32_t length);
+/* In the container's process: a detached mount like this one, or -1. */
+int spare_mount(const struct mount_order *m);
+
 /* join.c: exec. */
 void join_main(pid_t init, uint32_t container, struct process_order *o, int sync) __attribute__((noreturn));
 

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 
 #include "agent.h"
 
-enum mount_type { M_GOFER, M_TMPFS, M_PROC, M_SYSFS, M_DEVPTS, M_MQUEUE, M_CGROUP, M_CGROUP2, M_DEV };
+const char *const mount_types[] = { "9p", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "cgroup2", "tmpfs" };
 
 /* Where the root is put together, in the agent's own tmpfs. */
 #define ROOT "/run/root"
@@ -122,11 +123,9 @@ static void mount_files(const struct container_order *o, int port, const char *a
 
 static void mount_root(const struct container_order *o)
 {
-	mkdir(ROOT, 0755);
 	if (!o->root_overlay) {
 		mount_files(o, o->root_port, "0", "loose", "rootfs", ROOT);
 	} else {
-		mkdir(LOWER, 0755), mkdir(UPPER, 0755);
 		/* Nobody sets what overlayfs, ACLs and SELinux would ask a message each for, for every file that is looked at. */
 		mount_files(o, o->root_port, "0", "loose,noxattr", "rootfs", LOWER);
 		if (mount("upper", UPPER, "tmpfs", 0, "mode=755") || mkdir(UPPER "/data", 0755) || mkdir(UPPER "/work", 0755))
@@ -143,7 +142,7 @@ static void mount_root(const struct container_order *o)
 		fail("root");
 }
 
-static void make_devices(const char *dir)
+int make_devices(int dev)
 {
 	static const struct { const char *name; unsigned major, minor; } nodes[] = {
 		{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
@@ -152,31 +151,32 @@ static void make_devices(const char *dir)
 		{ "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
 		{ "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" }, { "core", "/proc/kcore" },
 	};
-	char path[128];
+	int error = 0;
 
-	for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-		snprintf(path, sizeof path, "%s/%s", dir, nodes[i].name);
-		if (mknod(path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)))
-			fail("%s", path);
-	}
-	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-		snprintf(path, sizeof path, "%s/%s", dir, links[i][0]);
-		symlink(links[i][1], path);
-	}
-	snprintf(path, sizeof path, "%s/pts", dir), mkdir(path, 0755);
-	snprintf(path, sizeof path, "%s/shm", dir), mkdir(path, 01777);
-	snprintf(path, sizeof path, "%s/mqueue", dir), mkdir(path, 0755);
+	for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
+		if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)))
+			error = errno;
+	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+		symlinkat(links[i][1], dev, links[i][0]);
+	mkdirat(dev, "pts", 0755), mkdirat(dev, "shm", 01777), mkdirat(dev, "mqueue", 0755);
+	return error;
 }
 
 static void mount_one(const struct container_order *o, const struct mount_order *m)
 {
-	static const char *const types[] = { "9p", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup2", "cgroup2", "tmpfs" };
 	char at[32], aname[16];
-	int fd = mount_point(m->destination, m->is_file);
+	int fd = mount_point(m->destination, m->is_file), made = spare_mount(m);
 
 	if (fd < 0)
 		fail("mount point %s", m->destination);
-	if (m->type == M_GOFER) {
+	if (made >= 0) {
+		if (syscall(SYS_move_mount, made, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+			fail("mounting %s on %s", m->source, m->destination);
+		close(made);
+		close(fd);
+		return;
+	}
+	if (m->type == MOUNT_GOFER) {
 		char own[40];
 		snprintf(own, sizeof own, "/run/mount%d", m->port);
 		snprintf(aname, sizeof aname, "%s", m->options);
@@ -188,20 +188,21 @@ static void mount_one(const struct container_order *o, const struct mount_order 
 		if (mount(own, fd_path(fd, at), NULL, MS_BIND, NULL))
 			fail("mounting %s on %s", m->source, m->destination);
 	} else {
-		const char *options = m->type == M_CGROUP ? "" : m->options;
-		if (mount(m->source, fd_path(fd, at), types[m->type], m->flags, options))
-			fail("mounting %s (%s, %s) on %s", m->source, types[m->type], options, m->destination);
+		const char *options = m->type == MOUNT_CGROUP ? "" : m->options;
+		if (mount(m->source, fd_path(fd, at), mount_types[m->type], m->flags, options))
+			fail("mounting %s (%s, %s) on %s", m->source, mount_types[m->type], options, m->destination);
 	}
 	close(fd);
-	if (m->type != M_DEV && !(m->type == M_GOFER && m->flags))
+	if (m->type != MOUNT_DEV && !(m->type == MOUNT_GOFER && m->flags))
 		return;
 	/* What was mounted lies over the point now. */
 	fd = in_root(m->destination, O_PATH);
 	if (fd < 0)
 		fail("%s", m->destination);
-	if (m->type == M_DEV)
-		make_devices(fd_path(fd, at));
-	else if (mount(NULL, fd_path(fd, at), NULL, MS_REMOUNT | MS_BIND | m->flags, NULL))
+	if (m->type == MOUNT_DEV) {
+		if ((errno = make_devices(fd)))
+			fail("device nodes");
+	} else if (mount(NULL, fd_path(fd, at), NULL, MS_REMOUNT | MS_BIND | m->flags, NULL))
 		fail("flags of %s", m->destination);
 	close(fd);
 }
@@ -237,23 +238,36 @@ static void set_sysctl(char *assignment)
 		fail("sysctl %s", assignment);
 }
 
-static void join_cgroup(const struct container_order *o)
+static void limit(const struct container_order *o)
 {
-	char dir[64], path[128], text[32];
+	char path[128], text[32];
 
-	snprintf(dir, sizeof dir, "/cg/%u", o->id);
-	mkdir(dir, 0755);
-	snprintf(path, sizeof path, "%s/pids.max", dir);
+	snprintf(path, sizeof path, "/cg/%u/pids.max", o->id);
 	snprintf(text, sizeof text, "%u", o->pids);
 	if (o->pids && !write_text(path, text))
 		fail("pids limit");
-	snprintf(path, sizeof path, "%s/memory.max", dir);
+	snprintf(path, sizeof path, "/cg/%u/memory.max", o->id);
 	snprintf(text, sizeof text, "%lluK", (unsigned long long)o->memory_kib);
 	if (o->memory_kib && !write_text(path, text))
 		fail("memory limit");
-	snprintf(path, sizeof path, "%s/cgroup.procs", dir);
+}
+
+void container_prepare(uint32_t id, int sync)
+{
+	char path[128];
+
+	sync_fd = sync;
+	setsid();
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		fail("propagation");
+	snprintf(path, sizeof path, "/cg/%u", id);
+	mkdir(path, 0755);
+	strcat(path, "/cgroup.procs");
 	if (!write_text(path, "0") || unshare(CLONE_NEWCGROUP))
 		fail("cgroup");
+	if (!network_enter())
+		fail("network");
+	mkdir(ROOT, 0755), mkdir(LOWER, 0755), mkdir(UPPER, 0755);
 }
 
 static void share_namespaces(pid_t sandbox)
@@ -274,15 +288,9 @@ void container_main(struct container_order *o, pid_t sandbox, int sync)
 {
 	char path[4096], go;
 
-	sync_fd = sync;
-	setsid();
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		fail("propagation");
-	join_cgroup(o);
+	limit(o);
 	if (sandbox)
 		share_namespaces(sandbox);
-	if (!network_enter())
-		fail("network");
 	mount_root(o);
 	for (uint32_t i = 0; i < o->mount_count; i++)
 		mount_one(o, &o->mounts[i]);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,11 +63,22 @@ static void sweep_cgroups(void)
 		closedir(dir);
 }
 
+/* Whether the guest's kernel may keep something of it that the host has not got. */
+static bool writes(const struct container_order *o)
+{
+	bool found = !o->root_overlay && !o->root_readonly;
+
+	for (uint32_t i = 0; i < o->mount_count; i++)
+		found |= o->mounts[i].type == MOUNT_GOFER && !(o->mounts[i].flags & MS_RDONLY);
+	return found;
+}
+
 static void create(uint32_t seq, struct reader *r)
 {
 	static struct container_order o;
 	int sync, error = 0;
 	uint32_t handle = read_u32(r);
+	const unsigned char *bytes = r->at;
 
 	if (!read_container(r, &o))
 		return;
@@ -83,11 +95,18 @@ static void create(uint32_t seq, struct reader *r)
 		reply(seq, error, error == ESRCH ? "the sandbox has ended" : "no 9P connection for a mount");
 	} else {
 		unsigned long own = CLONE_NEWNS | CLONE_NEWPID | (sandbox ? 0 : CLONE_NEWIPC | CLONE_NEWUTS);
-		int pid = process_begin(handle, o.id, seq, o.process.stdio, own, &sync);
-		if (pid == 0)
-			container_main(&o, sandbox ? sandbox->pid : 0, sync);
+		int pid = spare_take(handle, seq, &o, bytes, r->end - bytes);
+		if (pid == 0) {
+			pid = process_begin(handle, o.id, seq, o.process.stdio, own, &sync);
+			if (pid == 0) {
+				container_prepare(o.id, sync);
+				container_main(&o, sandbox ? sandbox->pid : 0, sync);
+			}
+		}
 		if (pid < 0)
 			reply(seq, -pid, "cannot start a process");
+		else
+			process_by_handle(handle)->writes = writes(&o);
 	}
 	for (int i = 0; i < 64; i++)
 		if (o.transport[i] >= 0)

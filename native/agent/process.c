@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -52,6 +54,7 @@ static void release(struct process *p)
 	if (p->output[TERMINAL] == p->input)
 		p->input = -1;
 	close_fd(&p->sync);
+	close_fd(&p->mounts);
 	close_fd(&p->input);
 	for (int i = 0; i < STREAMS; i++)
 		close_fd(&p->output[i]);
@@ -63,7 +66,7 @@ static void release(struct process *p)
  * In the child: its own descriptors 0, 1 and 2 where they are pipes or nothing. The others' and the far ends of its own go:
  * they would be gone with exec(2) only, which may be long in coming or never come, and a pipe ends with its last holder.
  */
-static void take_stdio(const uint32_t stdio[3], int pipes[3][2])
+void take_stdio(const uint32_t stdio[3], const int pipes[3])
 {
 	for (int i = 0; i < MAX_PROCESSES; i++) {
 		struct process *p = &processes[i];
@@ -79,60 +82,90 @@ static void take_stdio(const uint32_t stdio[3], int pipes[3][2])
 		if (stdio[i] == STDIO_NULL)
 			fd = open("/dev/null", O_RDWR);
 		else if (stdio[i] == STDIO_PIPE)
-			fd = pipes[i][i == 0 ? 0 : 1];
+			fd = pipes[i];
 		if (fd >= 0 && fd != i)
 			dup2(fd, i), close(fd);
 	}
-	close_fd(&pipes[0][1]);
-	close_fd(&pipes[1][0]);
-	close_fd(&pipes[2][0]);
+}
+
+/* A place in the table, with our ends of the pipes; theirs in `theirs`. NULL: errno says why not. */
+static struct process *claim(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], int theirs[3])
+{
+	struct process *p = NULL;
+
+	for (int i = 0; i < MAX_PROCESSES && !p; i++)
+		if (!processes[i].used)
+			p = &processes[i];
+	if (!p || process_by_handle(handle)) {
+		errno = EAGAIN;
+		return NULL;
+	}
+	*p = (struct process){ .used = true, .handle = handle, .container = container, .seq = seq, .sync = -1, .mounts = -1,
+			       .input = -1, .output = { -1, -1, -1 }, .pending = malloc(WINDOW) };
+	for (int i = 0; i < 3; i++) {
+		int pair[2];
+		theirs[i] = -1;
+		if (stdio[i] != STDIO_PIPE)
+			continue;
+		if (!p->pending || pipe2(pair, O_CLOEXEC)) {
+			int error = p->pending ? errno : ENOMEM;
+			for (int j = 0; j < i; j++)
+				close_fd(&theirs[j]);
+			release(p);
+			errno = error;
+			return NULL;
+		}
+		int ours = pair[i == 0];
+		theirs[i] = pair[i != 0];
+		*(i == 0 ? &p->input : &p->output[i - 1]) = ours;
+		fcntl(ours, F_SETFL, O_NONBLOCK);
+	}
+	return p;
+}
+
+int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], pid_t pid, int sync,
+		  int mounts, int theirs[3])
+{
+	struct process *p = claim(handle, container, seq, stdio, theirs);
+
+	if (!p)
+		return -errno;
+	p->pid = pid, p->sync = sync, p->mounts = mounts;
+	return 0;
 }
 
 int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,
 		  int *sync)
 {
-	struct process *p = NULL;
-	int pair[2], pipes[3][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 } }, error = 0;
+	struct clone_args args = { .flags = clone_flags, .exit_signal = SIGCHLD };
+	int pair[2], theirs[3], error = 0;
+	char path[64];
 
-	for (int i = 0; i < MAX_PROCESSES && !p; i++)
-		if (!processes[i].used)
-			p = &processes[i];
-	if (!p || process_by_handle(handle))
-		return -EAGAIN;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	for (int i = 0; i < 3 && !error; i++)
-		if (stdio[i] == STDIO_PIPE && pipe2(pipes[i], O_CLOEXEC))
-			error = errno;
-	unsigned char *pending = error ? NULL : malloc(WINDOW);
-	struct clone_args args = { .flags = clone_flags, .exit_signal = SIGCHLD };
-	pid_t pid = pending ? syscall(SYS_clone3, &args, sizeof args) : -1;
-	if (pid < 0 && !error)
-		error = pending ? errno : ENOMEM;
+	struct process *p = claim(handle, container, seq, stdio, theirs);
+	pid_t pid = p ? syscall(SYS_clone3, &args, sizeof args) : -1;
+	if (pid < 0)
+		error = errno;
 	if (pid == 0) {
 		*sync = pair[1];
-		take_stdio(stdio, pipes);
+		take_stdio(stdio, theirs);
 		return 0;
 	}
 	close(pair[1]);
-	close_fd(&pipes[0][0]);
-	close_fd(&pipes[1][1]);
-	close_fd(&pipes[2][1]);
+	for (int i = 0; i < 3 && p; i++)
+		close_fd(&theirs[i]);
 	if (error) {
 		close(pair[0]);
-		close_fd(&pipes[0][1]);
-		close_fd(&pipes[1][0]);
-		close_fd(&pipes[2][0]);
-		free(pending);
+		if (p)
+			release(p);
 		return -error;
 	}
-	*p = (struct process){ .used = true, .handle = handle, .container = container, .seq = seq, .pid = pid,
-			       .sync = pair[0], .input = pipes[0][1], .output = { pipes[1][0], pipes[2][0], -1 },
-			       .pending = pending };
-	for (int i = 0; i < 3; i++) {
-		int fd = i == 0 ? p->input : p->output[i - 1];
-		if (fd >= 0)
-			fcntl(fd, F_SETFL, O_NONBLOCK);
+	p->pid = pid, p->sync = pair[0];
+	/* Not of a pod's member, whose ports are another's soon after its end. */
+	if (clone_flags & CLONE_NEWIPC) {
+		snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+		p->mounts = open(path, O_RDONLY | O_CLOEXEC);
 	}
 	return pid;
 }
@@ -298,12 +331,42 @@ static bool last_one(const struct process *p)
 	return true;
 }
 
+/* In a child, for it may wait for a server: what the container has written to 9P files goes to the host. */
+static bool written_back(struct process *p)
+{
+	if (p->mounts < 0 || !p->writes || p->flusher < 0)
+		return true;
+	if (p->flusher == 0 && (p->flusher = fork()) == 0) {
+		sync();
+		_exit(0);
+	}
+	return p->flusher < 0;
+}
+
+/*
+ * The host knows of the end, and most often ends the VM now. Where it does not, the mounts are taken down, by a child,
+ * because that is a message for each file that was ever looked at.
+ */
+static void let_go(struct process *p)
+{
+	enum { MS = 1000, AFTER = 200 * MS };
+
+	if (p->mounts >= 0 && fork() == 0) {
+		dup2(p->mounts, 3);
+		close_range(4, ~0U, 0);
+		/* Until nobody else has it. */
+		usleep(AFTER);
+		_exit(0);
+	}
+	close_fd(&p->mounts);
+}
+
 static void report_exit(struct process *p)
 {
 	unsigned char buffer[64];
 	struct writer w;
 
-	if (p->exited && !p->reported && drained(p) && last_one(p)) {
+	if (p->exited && !p->reported && drained(p) && last_one(p) && written_back(p)) {
 		frame_begin(&w, buffer, sizeof buffer);
 		write_array(&w, 3);
 		write_u64(&w, MSG_EXIT);
@@ -311,6 +374,7 @@ static void report_exit(struct process *p)
 		write_u64(&w, WIFSIGNALED(p->status) ? 128 + WTERMSIG(p->status) : WEXITSTATUS(p->status));
 		send_frame(&w);
 		p->reported = true;
+		let_go(p);
 	}
 	if (p->reported && p->output[0] < 0 && p->output[1] < 0 && p->output[TERMINAL] < 0)
 		release(p);
@@ -425,6 +489,8 @@ void reap(pid_t vital)
 			die("the relay has ended");
 		for (int i = 0; i < MAX_PROCESSES; i++) {
 			struct process *p = &processes[i];
+			if (p->used && p->flusher == pid)
+				p->flusher = -1;
 			if (!p->used || p->pid != pid || p->exited)
 				continue;
 			/* What it said last comes before its end. */

@@ -18,7 +18,12 @@
 
 #include "agent.h"
 
-enum { RELAY_BUFFER = 131072, MAX_RELAYS = 64 };
+enum {
+	RELAY_BUFFER = 131072,
+	MAX_RELAYS = 64,
+	PORT_BUFFER = 4096, /* of virtio_console: a read gives one at most */
+	PATIENCE_MS = 5000, /* for the host's end of a port */
+};
 
 /* Bytes that were read from one side and not yet written to the other. */
 struct pipe_buffer {
@@ -36,26 +41,64 @@ static struct relay *relays[MAX_RELAYS];
 /* pid 1's end: a port's number with a descriptor, answered by 0 or an errno. */
 static int control = -1;
 
+#define PORTS "/sys/class/virtio-ports"
+
+static bool port_name(const char *device, char *out, size_t size)
+{
+	char path[320];
+
+	snprintf(path, sizeof path, PORTS "/%s/name", device);
+	if (read_text(path, out, size) <= 0)
+		return false;
+	out[strcspn(out, "\n")] = 0;
+	return true;
+}
+
+static int open_port(const char *device)
+{
+	char path[320];
+
+	snprintf(path, sizeof path, "/dev/%s", device);
+	return open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+}
+
 int find_port(const char *name)
 {
-	DIR *dir = opendir("/sys/class/virtio-ports");
+	DIR *dir = opendir(PORTS);
 	struct dirent *entry;
 	int fd = -1;
 
 	while (dir && fd < 0 && (entry = readdir(dir))) {
-		char path[320], text[64] = "";
-		snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entry->d_name);
-		if (read_text(path, text, sizeof text) <= 0)
-			continue;
-		text[strcspn(text, "\n")] = 0;
-		if (strcmp(text, name))
-			continue;
-		snprintf(path, sizeof path, "/dev/%s", entry->d_name);
-		fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		char text[64];
+		if (port_name(entry->d_name, text, sizeof text) && !strcmp(text, name))
+			fd = open_port(entry->d_name);
 	}
 	if (dir)
 		closedir(dir);
 	return fd;
+}
+
+/* Before the VM may be saved: finding a port costs a start more than all the bytes that it will carry. */
+static void open_ports(void)
+{
+	DIR *dir = opendir(PORTS);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		char name[64];
+		unsigned number;
+		if (!port_name(entry->d_name, name, sizeof name) || sscanf(name, "9p.%u", &number) != 1 ||
+		    number >= MAX_RELAYS || relays[number])
+			continue;
+		struct relay *r = calloc(1, sizeof *r);
+		if (!r)
+			die("no memory");
+		r->local = -1;
+		r->port = open_port(entry->d_name);
+		relays[number] = r;
+	}
+	if (dir)
+		closedir(dir);
 }
 
 /* In the relay: 0 or an errno. Takes `local` over. */
@@ -66,15 +109,24 @@ static int attach(unsigned number, int local)
 
 	if (number >= MAX_RELAYS)
 		return EINVAL;
-	if (r)
+	if (r && r->local >= 0)
 		return EBUSY;
-	if (!(r = calloc(1, sizeof *r)))
-		return ENOMEM;
-	snprintf(name, sizeof name, "9p.%u", number);
-	r->port = find_port(name);
-	if (r->port < 0) {
-		free(r);
-		return ENODEV;
+	if (!r) {
+		if (!(r = calloc(1, sizeof *r)))
+			return ENOMEM;
+		snprintf(name, sizeof name, "9p.%u", number);
+		r->port = find_port(name);
+		if (r->port < 0) {
+			free(r);
+			return ENODEV;
+		}
+	}
+	/* A restored VM hears of the host's end by an interrupt, and until then the port looks closed. */
+	struct pollfd state = { r->port, POLLOUT, 0 };
+	for (int ms = 0; poll(&state, 1, 0) > 0 && state.revents & POLLHUP; ms++) {
+		if (ms == PATIENCE_MS)
+			break;
+		usleep(1000);
 	}
 	fcntl(local, F_SETFL, O_NONBLOCK);
 	r->local = local;
@@ -112,25 +164,35 @@ static void hang_up(int number)
 	relays[number] = NULL;
 }
 
-/* Moves what is there. False: one side is gone. */
-static bool carry(int from, int to, struct pipe_buffer *b)
+/*
+ * Moves what is there. `whole`: what a read gives when there is more. Each call counts: emulated, they are half of what a
+ * message costs. False: one side is gone.
+ */
+static bool carry(int from, int to, struct pipe_buffer *b, size_t whole)
 {
 	for (;;) {
 		if (b->length == 0) {
-			/* A port gives a page at a time; the reader behind the socket is to be woken once for all of them. */
+			/* The reader behind the socket is to be woken once for all of a port's buffers. */
 			ssize_t n;
 			b->start = 0;
-			while (b->length < sizeof b->bytes &&
-			       (n = read(from, b->bytes + b->length, sizeof b->bytes - b->length)) > 0)
-				b->length += n;
+			do {
+				n = read(from, b->bytes + b->length, sizeof b->bytes - b->length);
+				if (n > 0)
+					b->length += n;
+			} while (n > 0 && n % whole == 0 && b->length < sizeof b->bytes);
 			if (b->length == 0)
 				return n < 0 && (errno == EAGAIN || errno == EINTR);
 		}
-		ssize_t n = write(to, b->bytes + b->start, b->length);
-		if (n < 0)
-			return errno == EAGAIN || errno == EINTR;
-		b->start += n;
-		b->length -= n;
+		bool more = b->length == sizeof b->bytes;
+		while (b->length) {
+			ssize_t n = write(to, b->bytes + b->start, b->length);
+			if (n < 0)
+				return errno == EAGAIN || errno == EINTR;
+			b->start += n;
+			b->length -= n;
+		}
+		if (!more)
+			return true;
 	}
 }
 
@@ -143,7 +205,7 @@ static void __attribute__((noreturn)) relay_loop(int from)
 		fds[count++] = (struct pollfd){ from, POLLIN, 0 };
 		for (int i = 0; i < MAX_RELAYS; i++) {
 			struct relay *r = relays[i];
-			if (!r)
+			if (!r || r->local < 0)
 				continue;
 			r->slot = count;
 			short port = (r->to_kernel.length ? 0 : POLLIN) | (r->to_host.length ? POLLOUT : 0);
@@ -155,10 +217,13 @@ static void __attribute__((noreturn)) relay_loop(int from)
 			continue;
 		for (int i = 0; i < MAX_RELAYS; i++) {
 			struct relay *r = relays[i];
-			if (!r || (!fds[r->slot].revents && !fds[r->slot + 1].revents))
+			if (!r || r->local < 0 || (!fds[r->slot].revents && !fds[r->slot + 1].revents))
 				continue;
+			bool outward = fds[r->to_host.length ? r->slot : r->slot + 1].revents != 0;
+			bool inward = fds[r->to_kernel.length ? r->slot + 1 : r->slot].revents != 0;
 			/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
-			if (!carry(r->local, r->port, &r->to_host) || !carry(r->port, r->local, &r->to_kernel))
+			if ((outward && !carry(r->local, r->port, &r->to_host, RELAY_BUFFER)) ||
+			    (inward && !carry(r->port, r->local, &r->to_kernel, PORT_BUFFER)))
 				hang_up(i);
 		}
 		if (fds[0].revents)
@@ -176,11 +241,15 @@ pid_t relay_start(void)
 	if (pid == 0) {
 		close(pair[0]);
 		write_text("/proc/self/oom_score_adj", "-1000");
+		open_ports();
+		/* Answers the agent, which greets the host then. */
+		send(pair[1], "", 1, MSG_NOSIGNAL);
 		relay_loop(pair[1]);
 	}
 	close(pair[1]);
 	control = pair[0];
-	return pid;
+	char ready;
+	return pid > 0 && recv(control, &ready, 1, 0) == 1 ? pid : -1;
 }
 
 int relay_open(int port)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 256, MAX_FDS = 1100 };
+enum { MAX_ARGS = 512, MAX_FDS = 1100 };
 
 long host_spawn(const char *args, const int *fds, int count)
 {

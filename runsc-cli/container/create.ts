@@ -110,6 +110,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
       log.warn("linux.namespaces: the host's network: a virtual machine has loopback only, then")
       boot.network = 'none'
     }
+    // Nobody has put an interface into a namespace that is only made now, and init runs before anyone could.
+    if (vm && network && !network.path && boot.autoStart && !boot.pod) boot.network = 'none'
     const terminal = boot.process.terminal
     const slave = request.consoleSocket ? consoleForSocket(request.consoleSocket, boot.process.consoleSize) : -1
     if (request.terminal && !boot.process.consoleSize.rows) boot.process.consoleSize = request.terminal.size

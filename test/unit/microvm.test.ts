@@ -130,6 +130,7 @@ describe('templates', () => {
     memory: 256,
     cpus: 1,
     tscKhz: 1000,
+    networked: false,
     ports: 20,
     growing: false,
   }
@@ -141,6 +142,7 @@ describe('templates', () => {
       templateName({ ...shape, cpus: 2 }, 'qemu-1'),
       templateName({ ...shape, accel: 'kvm' }, 'qemu-1'),
       templateName({ ...shape, tscKhz: 1001 }, 'qemu-1'),
+      templateName({ ...shape, networked: true }, 'qemu-1'),
       templateName({ ...shape, ports: 4 }, 'qemu-1'),
       templateName({ ...shape, growing: true }, 'qemu-1'),
       templateName({ ...shape, image: { ...shape.image, hash: 'b' } }, 'qemu-1'),

@@ -511,6 +511,20 @@ for (const confined of [false, true]) {
       expect(c.clunk(5)).toBe(-EPERM)
     })
 
+    it('says once that nobody uses SELinux labels and ACLs where the guest alone changes files', () => {
+      writeFileSync(at('root/file'), '')
+      writeFileSync(at('shared/file'), '')
+      expect(c.walk(0, 1, 'file')).toBe(1)
+      expect(c.xattrwalk(1, 3, 'user.none')).toBe(-ENODATA)
+      expect(c.attach(5, '2', uid)).toBe(0)
+      expect(c.walk(5, 6, 'file')).toBe(1)
+      for (const name of ['security.selinux', 'system.posix_acl_access', 'system.posix_acl_default']) {
+        expect(c.xattrwalk(1, 3, name)).toBe(-EOPNOTSUPP)
+        expect([-ENODATA, -EOPNOTSUPP]).toContain(c.xattrwalk(6, 3, name))
+      }
+      for (const fid of [1, 6, 5]) expect(c.clunk(fid)).toBe(0)
+    })
+
     it('takes locks that the host sees', async () => {
       writeFileSync(at('root/file'), '')
       const other = gofer.clients[1]!

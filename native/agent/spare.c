@@ -1,0 +1,212 @@
+/*
+ * The first container's init, begun before the VM is saved: a process in namespaces and a cgroup of its own, holding the
+ * mounts that most containers have, made but mounted nowhere. All of that is the same for every container, and costs a
+ * restored VM most of its start, because an emulated CPU has to translate whatever it runs for the first time.
+ *
+ * It waits for the order of container SPARE_CONTAINER, which comes as the host sent it, in shared memory. Nobody but the
+ * agent can reach it before.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+/* Those of `tssandbox do`, then of `runc spec` and Docker what is different. Flags: MS_* below 16, where MOUNT_ATTR_* is the same. */
+static struct made { uint32_t type, flags; const char *source, *options; int fd; } made[] = {
+	{ MOUNT_PROC, 14, "proc", "", -1 },
+	{ MOUNT_SYSFS, 14, "sysfs", "", -1 },
+	{ MOUNT_DEV, 2, "devtmpfs", "mode=755", -1 },
+	{ MOUNT_DEVPTS, 10, "devpts", "gid=5,mode=620,ptmxmode=666", -1 },
+	{ MOUNT_TMPFS, 14, "tmpfs", "mode=1777", -1 },
+	{ MOUNT_MQUEUE, 14, "mqueue", "", -1 },
+	{ MOUNT_PROC, 0, "proc", "", -1 },
+	{ MOUNT_SYSFS, 15, "sysfs", "", -1 },
+	{ MOUNT_DEV, 2, "tmpfs", "mode=755,size=65536k", -1 },
+	{ MOUNT_DEVPTS, 10, "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", -1 },
+	{ MOUNT_TMPFS, 14, "shm", "mode=1777,size=65536k", -1 },
+	{ MOUNT_TMPFS, 14, "shm", "mode=1777,size=67108864", -1 },
+	{ MOUNT_CGROUP, 15, "cgroup", "", -1 },
+};
+
+enum { MADE = sizeof made / sizeof *made, MAX_PASSED = 64 + 3 };
+
+static struct { pid_t pid; int sync, mounts; } spare = { 0, -1, -1 };
+static unsigned char *order; /* MAX_FRAME bytes, shared */
+
+static int make(const struct made *m)
+{
+	char options[128];
+	int context = syscall(SYS_fsopen, mount_types[m->type], FSOPEN_CLOEXEC);
+
+	snprintf(options, sizeof options, "%s", m->options);
+	syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", m->source, 0);
+	bool taken = true;
+	for (char *option = strtok(options, ","); option; option = strtok(NULL, ",")) {
+		char *value = strchr(option, '=');
+		if (value)
+			*value++ = 0;
+		int command = value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG;
+		taken &= !syscall(SYS_fsconfig, context, command, option, value, 0);
+	}
+	int fd = -1;
+	if (taken && !syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		fd = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, m->flags);
+	if (fd >= 0 && m->type == MOUNT_DEV && make_devices(fd))
+		close(fd), fd = -1;
+	close(context);
+	return fd;
+}
+
+int spare_mount(const struct mount_order *m)
+{
+	for (int i = 0; i < MADE; i++) {
+		const struct made *k = &made[i];
+		if (k->fd < 0 || k->type != m->type || k->flags != m->flags || strcmp(k->source, m->source) ||
+		    strcmp(k->options, m->options))
+			continue;
+		int fd = k->fd;
+		made[i].fd = -1;
+		return fd;
+	}
+	return -1;
+}
+
+static bool pass(int sync, const void *text, size_t length, const int *fds, int count)
+{
+	union { char bytes[CMSG_SPACE(MAX_PASSED * sizeof(int))]; struct cmsghdr align; } control = { 0 };
+	struct iovec iov = { (void *)text, length };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (count) {
+		m.msg_control = control.bytes, m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+	}
+	return sendmsg(sync, &m, MSG_NOSIGNAL) == (ssize_t)length;
+}
+
+/* How many descriptors came; -1: the other end is gone. */
+static int receive(int sync, void *text, size_t length, int *fds)
+{
+	union { char bytes[CMSG_SPACE(MAX_PASSED * sizeof(int))]; struct cmsghdr align; } control;
+	struct iovec iov = { text, length };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control };
+
+	if (recvmsg(sync, &m, MSG_CMSG_CLOEXEC) != (ssize_t)length)
+		return -1;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	if (!c || c->cmsg_type != SCM_RIGHTS)
+		return 0;
+	int count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+	return count;
+}
+
+/* Descriptors that go along with an order: transports by port, then the process's ends of its pipes. */
+static int listed(struct container_order *o, int stdio[3], int **list)
+{
+	int count = 0;
+
+	for (int port = 0; port < 64; port++)
+		if (port == o->root_port || o->transport[port] >= 0)
+			list[count++] = &o->transport[port];
+	for (int i = 0; i < 3; i++)
+		if (o->process.stdio[i] == STDIO_PIPE)
+			list[count++] = &stdio[i];
+	return count;
+}
+
+static void __attribute__((noreturn)) spare_main(int sync)
+{
+	static struct container_order o;
+	int fds[MAX_PASSED], stdio[3] = { -1, -1, -1 }, *list[MAX_PASSED], held = 0;
+	uint32_t length;
+
+	container_prepare(SPARE_CONTAINER, sync);
+	for (int i = 0; i < MADE; i++)
+		if ((made[i].fd = make(&made[i])) >= 0)
+			fds[held++] = made[i].fd;
+	pass(sync, "M", 1, fds, held);
+	int count = receive(sync, &length, sizeof length, fds);
+	struct reader r = { order, order + length, false };
+	if (count < 0 || !read_container(&r, &o))
+		_exit(0);
+	for (uint32_t i = 0; i < o.mount_count; i++)
+		if (o.mounts[i].port >= 0)
+			o.transport[o.mounts[i].port] = 0;
+	if (listed(&o, stdio, list) != count)
+		_exit(0);
+	for (int i = 0; i < count; i++)
+		*list[i] = fds[i];
+	take_stdio(o.process.stdio, stdio);
+	container_main(&o, 0, sync);
+}
+
+/* A spare that cannot be had is none: containers then begin at the beginning. */
+void spare_start(void)
+{
+	int pair[2], fds[MAX_PASSED];
+	char ready, path[64];
+	struct clone_args args = { .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS, .exit_signal = SIGCHLD };
+
+	order = mmap(NULL, MAX_FRAME, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (order == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return;
+	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
+	if (pid == 0) {
+		close(pair[0]);
+		spare_main(pair[1]);
+	}
+	close(pair[1]);
+	/* We hold the mounts, too: those that no container uses are then never taken down. */
+	if (pid < 0 || receive(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
+		say("agent: no spare container\n");
+		close(pair[0]);
+		return;
+	}
+	snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+	spare.pid = pid, spare.sync = pair[0], spare.mounts = open(path, O_RDONLY | O_CLOEXEC);
+}
+
+int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const unsigned char *bytes, uint32_t length)
+{
+	int stdio[3] = { -1, -1, -1 }, fds[MAX_PASSED], *list[MAX_PASSED];
+
+	if (o->id != SPARE_CONTAINER || o->sandbox || !spare.pid)
+		return 0;
+	pid_t pid = spare.pid;
+	spare.pid = 0;
+	/* Files that come without transports: rare, and not worth a start of their own. */
+	if (o->shared_by != BY_GOFER) {
+		kill(pid, SIGKILL);
+		close(spare.sync);
+		close(spare.mounts);
+		return 0;
+	}
+	int error = process_adopt(handle, o->id, seq, o->process.stdio, pid, spare.sync, spare.mounts, stdio);
+	if (error)
+		return error;
+	int count = listed(o, stdio, list);
+	for (int i = 0; i < count; i++)
+		fds[i] = *list[i];
+	memcpy(order, bytes, length);
+	/* Then its end is what is reported. */
+	if (!pass(spare.sync, &length, sizeof length, fds, count))
+		kill(pid, SIGKILL);
+	for (int i = 0; i < 3; i++)
+		if (stdio[i] >= 0)
+			close(stdio[i]);
+	return pid;
+}
