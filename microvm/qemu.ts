@@ -120,7 +120,6 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     ...['-chardev', `socket,id=agent,fd=${fds.agent}`],
     ...['-device', 'virtserialport,bus=serial0.0,chardev=agent,name=agent'],
   )
-  if (!shape.networked) return args
   // No offloads: the tap has them or not by its host, and a template must fit both.
   const plain = [
     'csum',
@@ -136,7 +135,7 @@ function machineArguments(shape: VmShape, memory: string, fds: MachineFds, boots
     'host_ufo',
   ]
   const offloads = plain.map((f) => `${f}=off`).join(',')
-  for (let card = 0; card < CARDS; card++) {
+  for (let card = 0; shape.networked && card < CARDS; card++) {
     const netdev = fds.taps.length
       ? `tap,fd=${fds.taps[card]},vhost=off`
       : `stream,server=off,addr.type=fd,addr.str=${fds.noCables[card]}`
