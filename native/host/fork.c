@@ -2,8 +2,8 @@
  * A second process from this one, Node and all: its V8 has started, and what start-up touched is shared until written.
  * C because fork(2) and what follows it happen below JavaScript.
  *
- * The child has one thread: Node must run with --single-threaded and --disable-sigusr1, so that its others (a worker and the
- * scheduler of delayed tasks) sleep and V8 never waits for them, and the child's JavaScript must never return to Node's
+ * The child has one thread: Node must run with --single-threaded, so that its others (a worker, the scheduler of delayed
+ * tasks, the debugger's signal watcher) sleep and V8 never waits for them, and the child's JavaScript must never return to Node's
  * event loop.
  */
 #define _GNU_SOURCE

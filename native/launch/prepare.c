@@ -399,6 +399,11 @@ int prepare(int argc, char **argv, const char **argv0, bool in_place)
 	if (in_place) {
 		signal(SIGPIPE, SIG_IGN);
 		signal(SIGXFSZ, SIG_IGN);
+		/* What its host pid is sent by mistake is not to end a container. */
+		sigset_t usr1;
+		sigemptyset(&usr1);
+		sigaddset(&usr1, SIGUSR1);
+		sigprocmask(SIG_BLOCK, &usr1, NULL);
 	}
 	close_others(&p, in_place);
 	for (int i = 0; i < p.cgroup_count; i++) {
