@@ -9,8 +9,8 @@ import { runInNewContext } from 'node:vm'
 import type { GuestThread, Platform } from '../platform/platform.ts'
 import { monotonicNs } from './clock.ts'
 
-/** No trap and no event of the host's for so long is quiet. */
-const QUIET_NS = 3_000_000_000
+/** No trap and no event of the host's for so long, after a wait in which there was none either, is quiet. */
+const QUIET_NS = 1_500_000_000
 /** Waits since the last collection that make another one worth its 10 to 30 ms. */
 const ENOUGH_WORK = 20_000
 
@@ -27,16 +27,24 @@ function collectGarbage(): void {
 
 export class MemoryReturn {
   private work = 0
+  /** When a wait first came back with nothing; −1: something has happened since. */
+  private quietFrom = -1
 
   /** As platform.wait(), which may return early with nothing. */
   wait(platform: Platform, timeoutNs: number): GuestThread | null {
     if (++this.work < ENOUGH_WORK || (timeoutNs >= 0 && timeoutNs <= QUIET_NS)) return platform.wait(timeoutNs)
-    const since = monotonicNs()
     const thread = platform.wait(QUIET_NS)
-    if (thread === null && platform.hostEventCount === 0 && monotonicNs() - since >= QUIET_NS) {
-      collectGarbage()
-      this.work = 0
-    }
+    if (thread !== null || platform.hostEventCount > 0) this.quietFrom = -1
+    else this.nothingCame()
     return thread
+  }
+
+  private nothingCame(): void {
+    const now = monotonicNs()
+    if (this.quietFrom < 0) this.quietFrom = now
+    if (now - this.quietFrom < QUIET_NS) return
+    collectGarbage()
+    this.work = 0
+    this.quietFrom = -1
   }
 }
