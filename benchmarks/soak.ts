@@ -33,7 +33,7 @@ const ROUND_SECONDS = 60
 const GRACE_SECONDS = 120
 /** Time to reap, collect and give back, before figures are taken. */
 const SETTLE_SECONDS = 20
-/** Arenas of ended processes that the sentry keeps for the next forks (SPARES in native/host/systrap.c). */
+/** Arenas of ended processes that the sentry keeps for the next forks (SPARES in native/host/systrap-arenas.c). */
 const KEPT_ARENAS = 8
 /** The heap of the sentry is not the same twice. */
 const MEMORY_SLACK_MIB = 48

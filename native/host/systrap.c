@@ -40,8 +40,6 @@ static int children_changed;
 /* Rows that ended and have to be reported. */
 static int ended[THREADS], ended_count;
 int high;
-/* Arenas kept for the next forks. */
-#define SPARES 8
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, uint64_t)
 #endif
@@ -120,7 +118,7 @@ int st_new_arena(void)
 	return fd < 0 ? -errno : fd;
 }
 
-static void begin_row(int i, uint64_t guest_slot)
+void begin_row(int i, uint64_t guest_slot)
 {
 	memset(&threads[i], 0, sizeof(threads[i]));
 	threads[i].guest_slot = guest_slot;
@@ -159,57 +157,6 @@ void st_unmap_slot(int i)
 	forget_cpu(i);
 	threads[i].pid = 0;
 	threads[i].tid = 0;
-}
-
-/*
- * Arenas of one slot, with their rows, that the next fork may have: to make one takes 40 µs, to unmap it 40. Those of
- * processes that were killed wait until the host has reaped them: until then they may still write.
- */
-static struct spare {
-	int pid, row, arena_fd;
-} parting[SPARES], ready[SPARES];
-static int parting_count, ready_count;
-
-/* Row i, the only one that its process ever had, with its arena, is kept for another. 0, or -EAGAIN: not this one. */
-int st_keep_arena(int i, int arena_fd)
-{
-	if (parting_count + ready_count >= SPARES)
-		return -EAGAIN;
-	parting[parting_count++] = (struct spare){ threads[i].pid, i, arena_fd };
-	forget_cpu(i);
-	threads[i].pid = 0;
-	threads[i].tid = 0;
-	return 0;
-}
-
-/* Process `pid` is gone for good; what it left in its slot is nobody else's to see. */
-static void part(int pid)
-{
-	for (int n = 0; n < parting_count; n++) {
-		struct spare spare = parting[n];
-
-		if (spare.pid != pid)
-			continue;
-		parting[n] = parting[--parting_count];
-		memset(slot_of(spare.row), 0, SLOT_SIZE);
-		begin_row(spare.row, threads[spare.row].guest_slot);
-		ready[ready_count++] = spare;
-		return;
-	}
-}
-
-/* A row with an arena whose slot it has mapped, at the place that `like` has in its arena, or -1. */
-int st_take_arena(int like)
-{
-	if (ready_count == 0 || threads[ready[ready_count - 1].row].guest_slot != threads[like].guest_slot)
-		return -1;
-	return ready[--ready_count].row;
-}
-
-/* The arena of the row that st_take_arena has just returned. */
-int st_taken_arena(void)
-{
-	return ready[ready_count].arena_fd;
 }
 
 void st_set_ids(int i, int pid, int tid)
@@ -270,7 +217,7 @@ static void reap(void)
 
 	children_changed = 0;
 	while ((pid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
-		part(pid);
+		part_arena(pid);
 		for (int i = 0; i < high; i++) {
 			if (threads[i].pid != pid)
 				continue;

@@ -2,8 +2,8 @@
  * What the parts of the systrap driver share: the table of guest threads, and how one is commanded.
  *
  * systrap.c: set-up, commands, the wait. systrap-orders.c: operations, clones and file mappings in a stopped thread.
- * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin.
- * systrap-cpus.c: who runs on which CPU. One thread only: the sentry's.
+ * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
+ * systrap-arenas.c: arenas for the next forks. One thread only: the sentry's.
  */
 #ifndef TSSANDBOX_HOST_SYSTRAP_H
 #define TSSANDBOX_HOST_SYSTRAP_H
@@ -67,6 +67,10 @@ static inline int is_stopped(int i)
 	return state == STATE_TRAP || state == STATE_ASLEEP;
 }
 
+/* A row begins, at an address of its process. */
+void begin_row(int i, uint64_t guest_slot);
+/* systrap-arenas.c: process `pid` has been reaped. */
+void part_arena(int pid);
 /* Gives a stopped thread its next command. */
 void command(int i, uint32_t what);
 /* Collects ended children and what woke the sentry. */
