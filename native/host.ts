@@ -50,6 +50,8 @@ export const pwrite = (fd: number, buf: Memory, len: number, offset: number): nu
   LP(18, fd, buf, len, offset, 0, 0)
 export const dup = (fd: number): number => L(32, fd, 0, 0, 0, 0, 0)
 export const dup3 = (fd: number, to: number, flags: number): number => L(292, fd, to, flags, 0, 0, 0)
+/** malloc_trim(3): free memory of the C library goes back to the host, but for `pad` bytes. */
+export const mallocTrim = libhost.func('malloc_trim', 'int', ['long']) as (pad: number) => number
 export const getpid = (): number => L(39, 0, 0, 0, 0, 0, 0)
 export const kill = (pid: number, sig: number): number => L(62, pid, sig, 0, 0, 0, 0)
 export const fcntl = (fd: number, cmd: number, arg: number): number => L(72, fd, cmd, arg, 0, 0, 0)

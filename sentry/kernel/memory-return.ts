@@ -6,6 +6,7 @@
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { mallocTrim } from '../../native/host.ts'
 import type { GuestThread, Platform } from '../platform/platform.ts'
 import { monotonicNs } from './clock.ts'
 
@@ -23,6 +24,8 @@ function collectGarbage(): void {
     collect = runInNewContext('gc') as Collect
   }
   collect({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+  // What the collected buffers had is free, but still the C library's.
+  mallocTrim(0)
 }
 
 export class MemoryReturn {
