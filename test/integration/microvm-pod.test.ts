@@ -1,23 +1,14 @@
 /** Pods: containers with the CRI annotations of one sandbox share its virtual machine, and nothing else that is theirs. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { alive, children } from '../support/processes.ts'
-import { busyboxRoot } from '../support/roots.ts'
+import { vmRoot } from '../support/roots.ts'
 import { TSSANDBOX } from '../support/run.ts'
 import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
 
-const root = busyboxRoot()
-const rootfs = 'path' in root ? root.path : ''
-const why =
-  process.getuid?.() !== 0
-    ? 'not root'
-    : 'missing' in root
-      ? root.missing
-      : existsSync('/usr/bin/qemu-system-x86_64')
-        ? ''
-        : 'qemu-system-x86 is not installed'
+const { rootfs, why } = vmRoot()
 const NOTICED_MS = 5000
 const annotations = (sandbox: string, id = '') => ({
   'io.kubernetes.cri.container-type': sandbox ? 'container' : 'sandbox',

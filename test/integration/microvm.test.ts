@@ -22,20 +22,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { alive, children } from '../support/processes.ts'
-import { busyboxRoot } from '../support/roots.ts'
+import { vmRoot } from '../support/roots.ts'
 import { run, TSSANDBOX, which } from '../support/run.ts'
 import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
 
-const root = busyboxRoot()
-const rootfs = 'path' in root ? root.path : ''
-const why =
-  process.getuid?.() !== 0
-    ? 'not root'
-    : 'missing' in root
-      ? root.missing
-      : existsSync('/usr/bin/qemu-system-x86_64')
-        ? ''
-        : 'qemu-system-x86 is not installed'
+const { rootfs, why } = vmRoot()
 const base = mkdtempSync(join(tmpdir(), 'tssandbox-vm-'))
 const STORE = '/var/lib/tssandbox/microvm'
 /** An end that is not by the container's own doing has to be noticed within this. */

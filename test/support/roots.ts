@@ -104,3 +104,11 @@ export function debianRoot(): Root {
     return r.status === 0 ? null : `debootstrap failed: ${last || r.error}`
   })
 }
+
+/** The root for containers in virtual machines, and why there can be none here; '': there can. */
+export function vmRoot(): { rootfs: string; why: string } {
+  const root = busyboxRoot()
+  if (process.getuid?.() !== 0) return { rootfs: '', why: 'not root' }
+  if ('missing' in root) return { rootfs: '', why: root.missing }
+  return { rootfs: root.path, why: existsSync('/usr/bin/qemu-system-x86_64') ? '' : 'qemu-system-x86 is not installed' }
+}
