@@ -320,12 +320,14 @@ class SystrapSpace implements AddressSpace {
     if (this.dead) return
     this.dead = true
     host.kill(this.hostPid, 9)
-    const kept = this.onlyFirstSlot() && this.keepArena(this.threads[0]!)
     for (const thread of this.threads) {
       thread.owner = null
-      if (kept) continue
       stAbandon(thread.row)
-      platform!.retire(thread)
+    }
+    const kept = this.onlyFirstSlot() && stKeepArena(this.threads[0]!.row, this.arenaFd) >= 0
+    for (const thread of this.threads) {
+      if (kept) platform!.forget(thread)
+      else platform!.retire(thread)
     }
     this.threads.length = 0
     if (!kept) host.close(this.arenaFd)
@@ -339,12 +341,6 @@ class SystrapSpace implements AddressSpace {
       threads.length === 1 &&
       threads[0]!.local === firstLocal
     )
-  }
-  private keepArena(thread: SystrapThread): boolean {
-    stAbandon(thread.row)
-    if (stKeepArena(thread.row, this.arenaFd) < 0) return false
-    platform!.forget(thread)
-    return true
   }
 }
 
