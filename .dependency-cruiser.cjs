@@ -17,7 +17,7 @@ module.exports = {
     },
     only('native'),
     only('gofer', 'native/'),
-    only('sentry', 'native/', 'gofer/protocol'),
+    only('sentry', 'native/', 'gofer/(protocol|messages)'),
     only('syscalls', 'sentry/', 'native/'),
     // The monitor serves the control socket in a sentry's place.
     only('microvm', 'native/', 'gofer/protocol', 'sentry/control/', 'sentry/abi/', 'sentry/confine/(identity|filter|empty-root)'),

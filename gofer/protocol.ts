@@ -3,7 +3,7 @@
  * response each, at most MAX_FRAME bytes. One request is outstanding at a time; the response repeats its id. A
  * descriptor may travel with a frame (SCM_RIGHTS).
  *
- *   request    u32 id · u16 type · u16 mount · fields of the type
+ *   request    u32 id · u16 type (messages.ts) · u16 mount · fields of the type
  *   response   u32 id · i32 result (≥ 0 or −errno) · fields of the type when result ≥ 0
  *
  *   path       u16 length · bytes · NUL: components from the mount's root joined by '/', none of them '', '.' or '..'
@@ -14,7 +14,7 @@
  *
  * Everything is little-endian. Both sides check what they decode: the reader never leaves the frame, remembers that it
  * would have had to, and `ok` says so at the end. What must stay true: a frame is decoded from memory that the peer
- * cannot change any more, and the numbers below are never reused for another meaning.
+ * cannot change any more.
  */
 
 export const PROTOCOL_VERSION = 1
@@ -33,59 +33,6 @@ export const MAX_DEPTH_BELOW = 16
 export const MAX_CPUS = 1024
 /** Components that one WALK may ask for. */
 export const MAX_WALK = 64
-
-/* Request types, with their fields → those of the response. */
-
-/** u32 version → u32 version · u16 count · per mount: u16 id · u32 MOUNT_* flags · stat */
-export const HELLO = 1
-/** path base · path names · u32 open flags or NO_OPEN → i32 stop · u16 count · stat… · [stop > 0: text target] · i32 opened [+ fd] */
-export const WALK = 2
-/** path → stat */
-export const STAT = 3
-/** path · u32 flags → stat + fd. Regular files only. */
-export const OPEN = 4
-/** path · u32 mode · u32 uid · u32 gid → stat + fd (read-write). The name must be free. */
-export const CREATE = 5
-/**
- * path · u32 cursorLow · u32 cursorHigh · u16 below · path beside → u32 cursorLow · u32 cursorHigh · u16 end · u16 count · u16 directories · entries · per directory: text path · u16 count · entries.
- * An entry: stat · text name · text target. `below` 1: with the last entries come whole directories, as many as have room:
- * first those below this one, then the ones called `beside` in its parent and those below them. Each comes behind its parent; paths begin in the parent of the one that was asked for.
- */
-export const READDIR = 6
-/** path · u32 mode · u32 uid · u32 gid → stat */
-export const MKDIR = 7
-/** path · u32 mode · u32 uid · u32 gid · u32 rdev → stat. FIFOs and sockets; devices where the mount allows them. */
-export const MKNOD = 8
-/** path · text target · u32 uid · u32 gid → stat */
-export const SYMLINK = 9
-/** path old · path new → stat of new. With a descriptor `old` is ignored: the descriptor's file gets the name. */
-export const LINK = 10
-/** path */
-export const UNLINK = 11
-/** path */
-export const RMDIR = 12
-/** path old · path new · u32 RENAME_* flags */
-export const RENAME = 13
-/** path · u32 ATTR_* valid · u32 mode · u32 uid · u32 gid · f64 size · time atime · time mtime → stat. With a descriptor: of its file. */
-export const SETATTR = 14
-/** path → text */
-export const READLINK = 15
-/** path → blob of struct statfs */
-export const STATFS = 16
-/** path · text name → blob */
-export const GETXATTR = 17
-/** path · text name · blob value · u32 flags */
-export const SETXATTR = 18
-/** path → blob of NUL-terminated names */
-export const LISTXATTR = 19
-/** path · text name */
-export const REMOVEXATTR = 20
-/** path of a directory or file: to disk */
-export const FSYNC = 21
-/** path of a directory · u32 mode · u32 uid · u32 gid → stat + fd (read-write) of a file without a name */
-export const TMPFILE = 22
-/** u32 cpu: where the sentry runs; the gofer answers from there from now on. */
-export const PLACE = 23
 
 /** WALK: do not open what is found. */
 export const NO_OPEN = 0xffffffff

@@ -11,39 +11,17 @@ import { AT_EMPTY_PATH, HostMemory, schedSetaffinity } from '../native/host-file
 import * as changes from './changes.ts'
 import { readdir } from './listings.ts'
 import * as lookups from './lookups.ts'
+import * as message from './messages.ts'
 import {
-  CREATE,
   FrameReader,
   FrameWriter,
-  FSYNC,
-  GETXATTR,
   HEADER_SIZE,
-  HELLO,
-  LINK,
-  LISTXATTR,
   MAX_CPUS,
   MAX_FRAME,
-  MKDIR,
-  MKNOD,
   MOUNT_DIRECTORY,
   MOUNT_READONLY,
   MOUNT_SHARED,
-  OPEN,
-  PLACE,
   PROTOCOL_VERSION,
-  READDIR,
-  READLINK,
-  REMOVEXATTR,
-  RENAME,
-  RMDIR,
-  SETATTR,
-  SETXATTR,
-  STAT,
-  STATFS,
-  SYMLINK,
-  TMPFILE,
-  UNLINK,
-  WALK,
 } from './protocol.ts'
 import { EINVAL, EIO, EMSGSIZE, ENOSYS, EOVERFLOW, EPROTO, Request, SCRATCH_SIZE } from './request.ts'
 import type { Resolver, ServedMount } from './resolve.ts'
@@ -88,29 +66,29 @@ export class Server {
       mountIds,
     )
     const h = this.handlers
-    h[HELLO] = (q) => this.hello(q)
-    h[PLACE] = place
-    h[WALK] = lookups.walk
-    h[STAT] = lookups.stat
-    h[OPEN] = lookups.open
-    h[READDIR] = readdir
-    h[READLINK] = lookups.readlink
-    h[STATFS] = lookups.statfs
-    h[FSYNC] = lookups.fsync
-    h[CREATE] = changes.create
-    h[TMPFILE] = changes.tmpfile
-    h[MKDIR] = changes.mkdir
-    h[MKNOD] = changes.mknod
-    h[SYMLINK] = changes.symlink
-    h[LINK] = changes.link
-    h[UNLINK] = changes.unlink
-    h[RMDIR] = changes.rmdir
-    h[RENAME] = changes.rename
-    h[SETATTR] = changes.setattr
-    h[GETXATTR] = xattrs.getxattr
-    h[SETXATTR] = xattrs.setxattr
-    h[LISTXATTR] = xattrs.listxattr
-    h[REMOVEXATTR] = xattrs.removexattr
+    h[message.HELLO] = (q) => this.hello(q)
+    h[message.PLACE] = place
+    h[message.WALK] = lookups.walk
+    h[message.STAT] = lookups.stat
+    h[message.OPEN] = lookups.open
+    h[message.READDIR] = readdir
+    h[message.READLINK] = lookups.readlink
+    h[message.STATFS] = lookups.statfs
+    h[message.FSYNC] = lookups.fsync
+    h[message.CREATE] = changes.create
+    h[message.TMPFILE] = changes.tmpfile
+    h[message.MKDIR] = changes.mkdir
+    h[message.MKNOD] = changes.mknod
+    h[message.SYMLINK] = changes.symlink
+    h[message.LINK] = changes.link
+    h[message.UNLINK] = changes.unlink
+    h[message.RMDIR] = changes.rmdir
+    h[message.RENAME] = changes.rename
+    h[message.SETATTR] = changes.setattr
+    h[message.GETXATTR] = xattrs.getxattr
+    h[message.SETXATTR] = xattrs.setxattr
+    h[message.LISTXATTR] = xattrs.listxattr
+    h[message.REMOVEXATTR] = xattrs.removexattr
   }
 
   /** Serves until the sentry closes its end; 0 then, or the −errno that ended it. */

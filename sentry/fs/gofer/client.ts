@@ -5,36 +5,8 @@
  * taken with `takeFd`, before the next request. A gofer that is gone, or answers what it should not, is dead for good:
  * every later call returns −EIO and `onDeath` has been told why, once.
  */
-import {
-  CREATE,
-  FrameReader,
-  FrameWriter,
-  FSYNC,
-  GETXATTR,
-  HELLO,
-  LINK,
-  LISTXATTR,
-  MAX_FRAME,
-  MKDIR,
-  MKNOD,
-  OPEN,
-  PLACE,
-  PROTOCOL_VERSION,
-  READDIR,
-  READLINK,
-  REMOVEXATTR,
-  RENAME,
-  RMDIR,
-  SETATTR,
-  SETXATTR,
-  STAT,
-  STAT_SIZE,
-  STATFS,
-  SYMLINK,
-  TMPFILE,
-  UNLINK,
-  WALK,
-} from '../../../gofer/protocol.ts'
+import * as message from '../../../gofer/messages.ts'
+import { FrameReader, FrameWriter, MAX_FRAME, PROTOCOL_VERSION, STAT_SIZE } from '../../../gofer/protocol.ts'
 import { FrameSocket } from '../../../native/frame-socket.ts'
 import { currentCpu } from '../../../native/host-files.ts'
 import { EAGAIN, EINTR, EIO } from '../../abi/errno.ts'
@@ -108,7 +80,7 @@ export class GoferClient {
   place(cpu: number): number {
     this.goferCpu = cpu
     this.elsewhere = 0
-    this.message(PLACE, 0).u32(cpu)
+    this.message(message.PLACE, 0).u32(cpu)
     return this.finish(-1)
   }
 
@@ -147,7 +119,7 @@ export class GoferClient {
   }
 
   hello(): GoferMount[] | number {
-    this.begin(HELLO, 0).u32(PROTOCOL_VERSION)
+    this.begin(message.HELLO, 0).u32(PROTOCOL_VERSION)
     const result = this.finish(-1)
     if (result < 0) return result
     const { r } = this
@@ -168,90 +140,90 @@ export class GoferClient {
   }
 
   walk(mount: number, base: string, names: string, openFlags: number): number {
-    this.begin(WALK, mount).text(base).text(names).u32(openFlags)
+    this.begin(message.WALK, mount).text(base).text(names).u32(openFlags)
     return this.finish(-1)
   }
   stat(mount: number, path: string): number {
-    this.begin(STAT, mount).text(path)
+    this.begin(message.STAT, mount).text(path)
     return this.finish(-1)
   }
   open(mount: number, path: string, flags: number): number {
-    this.begin(OPEN, mount).text(path).u32(flags)
+    this.begin(message.OPEN, mount).text(path).u32(flags)
     return this.finish(-1)
   }
   create(mount: number, path: string, mode: number, uid: number, gid: number): number {
-    this.begin(CREATE, mount).text(path).u32(mode).u32(uid).u32(gid)
+    this.begin(message.CREATE, mount).text(path).u32(mode).u32(uid).u32(gid)
     return this.finish(-1)
   }
   tmpfile(mount: number, path: string, mode: number, uid: number, gid: number): number {
-    this.begin(TMPFILE, mount).text(path).u32(mode).u32(uid).u32(gid)
+    this.begin(message.TMPFILE, mount).text(path).u32(mode).u32(uid).u32(gid)
     return this.finish(-1)
   }
   readdir(mount: number, path: string, cursorLow: number, cursorHigh: number, below = 0, beside = ''): number {
-    this.begin(READDIR, mount).text(path).u32(cursorLow).u32(cursorHigh).u16(below).text(beside)
+    this.begin(message.READDIR, mount).text(path).u32(cursorLow).u32(cursorHigh).u16(below).text(beside)
     return this.finish(-1)
   }
   mkdir(mount: number, path: string, mode: number, uid: number, gid: number): number {
-    this.begin(MKDIR, mount).text(path).u32(mode).u32(uid).u32(gid)
+    this.begin(message.MKDIR, mount).text(path).u32(mode).u32(uid).u32(gid)
     return this.finish(-1)
   }
   mknod(mount: number, path: string, mode: number, rdev: number, uid: number, gid: number): number {
-    this.begin(MKNOD, mount).text(path).u32(mode).u32(uid).u32(gid).u32(rdev)
+    this.begin(message.MKNOD, mount).text(path).u32(mode).u32(uid).u32(gid).u32(rdev)
     return this.finish(-1)
   }
   symlink(mount: number, path: string, target: string, uid: number, gid: number): number {
-    this.begin(SYMLINK, mount).text(path).text(target).u32(uid).u32(gid)
+    this.begin(message.SYMLINK, mount).text(path).text(target).u32(uid).u32(gid)
     return this.finish(-1)
   }
   /** `fd` ≥ 0: a donated descriptor whose file gets the name, instead of `path`. */
   link(mount: number, path: string, newPath: string, fd: number): number {
-    this.begin(LINK, mount).text(path).text(newPath)
+    this.begin(message.LINK, mount).text(path).text(newPath)
     return this.finish(fd)
   }
   unlink(mount: number, path: string): number {
-    this.begin(UNLINK, mount).text(path)
+    this.begin(message.UNLINK, mount).text(path)
     return this.finish(-1)
   }
   rmdir(mount: number, path: string): number {
-    this.begin(RMDIR, mount).text(path)
+    this.begin(message.RMDIR, mount).text(path)
     return this.finish(-1)
   }
   rename(mount: number, path: string, newPath: string, flags: number): number {
-    this.begin(RENAME, mount).text(path).text(newPath).u32(flags)
+    this.begin(message.RENAME, mount).text(path).text(newPath).u32(flags)
     return this.finish(-1)
   }
   /** `fd` ≥ 0: a donated descriptor of the file, instead of `path`. Only the protocol's ATTR_* bits of `valid` count. */
   setattr(mount: number, path: string, a: SetAttr, valid: number, fd: number): number {
-    this.begin(SETATTR, mount).text(path).u32(valid).u32(a.mode).u32(a.uid).u32(a.gid).f64(a.size)
+    this.begin(message.SETATTR, mount).text(path).u32(valid).u32(a.mode).u32(a.uid).u32(a.gid).f64(a.size)
     this.w.f64(a.atimeSec).u32(a.atimeNsec).f64(a.mtimeSec).u32(a.mtimeNsec)
     return this.finish(fd)
   }
   readlink(mount: number, path: string): number {
-    this.begin(READLINK, mount).text(path)
+    this.begin(message.READLINK, mount).text(path)
     return this.finish(-1)
   }
   statfs(mount: number, path: string): number {
-    this.begin(STATFS, mount).text(path)
+    this.begin(message.STATFS, mount).text(path)
     return this.finish(-1)
   }
   fsync(mount: number, path: string): number {
-    this.begin(FSYNC, mount).text(path)
+    this.begin(message.FSYNC, mount).text(path)
     return this.finish(-1)
   }
   getxattr(mount: number, path: string, name: string): number {
-    this.begin(GETXATTR, mount).text(path).text(name)
+    this.begin(message.GETXATTR, mount).text(path).text(name)
     return this.finish(-1)
   }
   setxattr(mount: number, path: string, name: string, value: Uint8Array, flags: number): number {
-    this.begin(SETXATTR, mount).text(path).text(name).blob(value).u32(flags)
+    this.begin(message.SETXATTR, mount).text(path).text(name).blob(value).u32(flags)
     return this.finish(-1)
   }
   listxattr(mount: number, path: string): number {
-    this.begin(LISTXATTR, mount).text(path)
+    this.begin(message.LISTXATTR, mount).text(path)
     return this.finish(-1)
   }
   removexattr(mount: number, path: string, name: string): number {
-    this.begin(REMOVEXATTR, mount).text(path).text(name)
+    this.begin(message.REMOVEXATTR, mount).text(path).text(name)
     return this.finish(-1)
   }
 }

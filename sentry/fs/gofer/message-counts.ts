@@ -1,56 +1,7 @@
 /** How many messages of each kind went to the gofer and how long the sentry waited for the answers: for --debug-log. */
-import {
-  CREATE,
-  FSYNC,
-  GETXATTR,
-  HELLO,
-  LINK,
-  LISTXATTR,
-  MKDIR,
-  MKNOD,
-  OPEN,
-  PLACE,
-  READDIR,
-  READLINK,
-  REMOVEXATTR,
-  RENAME,
-  RMDIR,
-  SETATTR,
-  SETXATTR,
-  STAT,
-  STATFS,
-  SYMLINK,
-  TMPFILE,
-  UNLINK,
-  WALK,
-} from '../../../gofer/protocol.ts'
+import * as TYPES from '../../../gofer/messages.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
 
-const TYPES = {
-  HELLO,
-  WALK,
-  STAT,
-  OPEN,
-  CREATE,
-  READDIR,
-  MKDIR,
-  MKNOD,
-  SYMLINK,
-  LINK,
-  UNLINK,
-  RMDIR,
-  RENAME,
-  SETATTR,
-  READLINK,
-  STATFS,
-  GETXATTR,
-  SETXATTR,
-  LISTXATTR,
-  REMOVEXATTR,
-  FSYNC,
-  TMPFILE,
-  PLACE,
-}
 const MAX_TYPE = 64
 
 export class MessageCounts {
