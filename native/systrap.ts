@@ -101,6 +101,17 @@ export const stWait = libhost.func('st_wait', 'int', ['int', 'double']) as (
 const waitResult = libhost.func('st_wait_result', 'void *', []) as () => number
 const MAX_EVENTS = 64
 
+export const END_REPORTS = 1024
+/** Host pid, resident set at its highest in KiB, minor and major page faults. */
+export const END_REPORT_WORDS = 4
+const ends = libhost.func('st_ends', 'void *', []) as () => number
+/** How many reports of ended processes there ever were, then the ring with the last END_REPORTS. */
+export function stEnds(): Uint32Array {
+  return new Uint32Array(memoryAt(ends(), 4 + 4 * END_REPORT_WORDS * END_REPORTS))
+}
+/** Waits, briefly, until a process that was killed is reported. */
+export const stAwaitEnd = libhost.func('st_await_end', 'void', ['int']) as (hostPid: number) => void
+
 /** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
 export function stWaitResult(): Uint32Array {
   return new Uint32Array(memoryAt(waitResult(), 4 + 12 * MAX_EVENTS))

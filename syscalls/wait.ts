@@ -5,6 +5,7 @@ import { EAGAIN, EBADF, ECHILD, EFAULT, EINVAL, ESRCH } from '../sentry/abi/errn
 import { O_NONBLOCK } from '../sentry/abi/fcntl.ts'
 import { SIGCHLD } from '../sentry/abi/signal.ts'
 import { PidFd } from '../sentry/fs/pidfd.ts'
+import { childrenUsage, groupUsage } from '../sentry/kernel/cpu-times.ts'
 import { ERESTARTSYS, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import {
@@ -121,8 +122,10 @@ function putTime(at: number, ns: number): void {
 function writeUsage(t: Task, addr: number): number {
   putTime(0, waited.userNs)
   putTime(16, waited.systemNs)
-  USAGE.writeUInt32LE(waited.maxRssKb, 32)
-  USAGE.writeUInt32LE(waited.minorFaults, 64)
-  USAGE.writeUInt32LE(waited.majorFaults, 72)
+  const usage = groupUsage(waited.child!)
+  const below = childrenUsage(waited.child!)
+  USAGE.writeUInt32LE(Math.max(usage.maxRssKb, below.maxRssKb), 32)
+  USAGE.writeUInt32LE(usage.minorFaults + below.minorFaults, 64)
+  USAGE.writeUInt32LE(usage.majorFaults + below.majorFaults, 72)
   return t.writeBytes(addr, USAGE)
 }

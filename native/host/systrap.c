@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -35,8 +36,6 @@ int wake_pipe[2] = { -1, -1 }, listener = -1, sigfd = -1;
 static int control_fd = -1, epfd = -1;
 /* Rows whose threads run guest code. */
 static int running[THREADS], running_count;
-/* Set when SIGCHLD was seen: some process ended. */
-static int children_changed;
 /* Rows that ended and have to be reported. */
 static int ended[THREADS], ended_count;
 int high;
@@ -210,14 +209,15 @@ static void stop_running(int i)
 }
 
 /* Collects ended children: their rows are reported as gone. */
-static void reap(void)
+void reap(void)
 {
+	struct rusage used;
 	int status;
 	pid_t pid;
 
-	children_changed = 0;
-	while ((pid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
+	while ((pid = wait4(-1, &status, __WALL | WNOHANG, &used)) > 0) {
 		part_arena(pid);
+		report_end(pid, &used);
 		for (int i = 0; i < high; i++) {
 			if (threads[i].pid != pid)
 				continue;

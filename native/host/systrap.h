@@ -3,7 +3,7 @@
  *
  * systrap.c: set-up, commands, the wait. systrap-orders.c: operations, clones and file mappings in a stopped thread.
  * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
- * systrap-arenas.c: arenas for the next forks. One thread only: the sentry's.
+ * systrap-arenas.c: arenas for the next forks; systrap-usage.c: what ended processes had used. One thread only: the sentry's.
  */
 #ifndef TSSANDBOX_HOST_SYSTRAP_H
 #define TSSANDBOX_HOST_SYSTRAP_H
@@ -73,6 +73,11 @@ void begin_row(int i, uint64_t guest_slot);
 void part_arena(int pid);
 /* Gives a stopped thread its next command. */
 void command(int i, uint32_t what);
+/* systrap-usage.c: the same, for what it had used. */
+struct rusage;
+void report_end(int pid, const struct rusage *used);
+/* Collects ended children: their rows are reported as gone. */
+void reap(void);
 /* Collects ended children and what woke the sentry. */
 void drain_sigfd(void);
 void drain_wake_fd(void);

@@ -4,25 +4,14 @@
  * Guest code runs in stub processes of the host, so the host's accounting is the guest's. A group's time is that of its
  * address space's process plus what it used in address spaces that it left (execve). A vfork child runs in its parent's
  * process: what passes until it leaves is the child's, not the parent's.
+ *
+ * Memory and faults of a process that ends are known when the host has collected it, a moment after its parent may ask:
+ * each ledger is told then, and passes it on to who waited for it meanwhile.
  */
+import type { UsageSink } from '../platform/platform.ts'
 import { hostPidFile, readHostCpu, readHostUsage } from './host-proc.ts'
 import type { Task } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
-
-interface Ledger {
-  /** Of address spaces that were left; negative start values stand for a process that was shared. */
-  userNs: number
-  systemNs: number
-  /** Whether the group still runs in an address space. */
-  live: boolean
-  /** The group whose process is borrowed, and its clock when that began. */
-  lender: ThreadGroup | null
-  lentUserNs: number
-  lentSystemNs: number
-  /** Of itself, and of its waited-for children. */
-  usage: Usage
-  childUsage: Usage
-}
 
 export interface Usage {
   maxRssKb: number
@@ -37,21 +26,35 @@ function addUsage(to: Usage, from: Usage): void {
   to.majorFaults += from.majorFaults
 }
 
+class Ledger implements UsageSink {
+  /** Of address spaces that were left; negative start values stand for a process that was shared. */
+  userNs = 0
+  systemNs = 0
+  /** Whether the group still runs in an address space. */
+  live = true
+  /** The group whose process is borrowed, and its clock when that began. */
+  lender: ThreadGroup | null = null
+  lentUserNs = 0
+  lentSystemNs = 0
+  /** Of itself, and of its waited-for children. */
+  readonly usage = noUsage()
+  readonly childUsage = noUsage()
+  /** Whoever waited for it. */
+  waitedBy: Ledger | null = null
+
+  used(maxRssKb: number, minorFaults: number, majorFaults: number): void {
+    const more = { maxRssKb, minorFaults, majorFaults }
+    addUsage(this.usage, more)
+    for (let above = this.waitedBy; above !== null; above = above.waitedBy) addUsage(above.childUsage, more)
+  }
+}
+
 const ledgers = new WeakMap<ThreadGroup, Ledger>()
 
 function ledger(g: ThreadGroup): Ledger {
   let entry = ledgers.get(g)
   if (entry === undefined) {
-    entry = {
-      userNs: 0,
-      systemNs: 0,
-      live: true,
-      lender: null,
-      lentUserNs: 0,
-      lentSystemNs: 0,
-      usage: noUsage(),
-      childUsage: noUsage(),
-    }
+    entry = new Ledger()
     ledgers.set(g, entry)
   }
   return entry
@@ -87,14 +90,16 @@ export function cpuBorrow(child: ThreadGroup, parent: ThreadGroup): void {
   entry.systemNs = -now.systemNs
 }
 
-/** Call just before the group leaves its address space: execve (`last` false), or its end. */
-export function cpuLeave(g: ThreadGroup, last: boolean): void {
-  const entry = ledger(g)
+/** Call just before the group of `t` leaves its address space: execve (`last` false), or the end of its last task. */
+export function cpuLeave(t: Task, last: boolean): void {
+  const entry = ledger(t.group)
   if (!entry.live) return
-  const now = readHostCpu(g.leader.thread.space.hostPid)
+  const { space } = t.thread
+  const now = readHostCpu(space.hostPid)
   entry.userNs += now.userNs
   entry.systemNs += now.systemNs
-  if (entry.lender === null) addUsage(entry.usage, readHostUsage(g.leader.thread.space.hostPid))
+  if (entry.lender === null && (t.mm.users > 1 || !space.tellUsage(entry)))
+    addUsage(entry.usage, readHostUsage(space.hostPid))
   if (last) entry.live = false
   if (entry.lender !== null) {
     const lender = ledger(entry.lender)
@@ -119,18 +124,23 @@ export function taskCpu(t: Task): { userNs: number; systemNs: number } {
 /** The rest of rusage(2) of a group, ended threads and left address spaces included. */
 export function groupUsage(g: ThreadGroup): Usage {
   const entry = ledger(g)
+  g.leader.kernel.platform.settle()
   const sum = noUsage()
   addUsage(sum, entry.usage)
   if (entry.live && !g.zombie) addUsage(sum, readHostUsage(g.leader.thread.space.hostPid))
   return sum
 }
 /** The same of its waited-for children and theirs. */
-export const childrenUsage = (g: ThreadGroup): Usage => ledger(g).childUsage
+export function childrenUsage(g: ThreadGroup): Usage {
+  g.leader.kernel.platform.settle()
+  return ledger(g).childUsage
+}
 
 /** `parent` waited for `child`. */
 export function adoptUsage(parent: ThreadGroup, child: ThreadGroup): void {
-  const to = ledger(parent).childUsage
+  const to = ledger(parent)
   const from = ledger(child)
-  addUsage(to, from.usage)
-  addUsage(to, from.childUsage)
+  from.waitedBy = to
+  addUsage(to.childUsage, from.usage)
+  addUsage(to.childUsage, from.childUsage)
 }

@@ -101,7 +101,7 @@ function becomeLeader(t: Task): void {
 /** For execve(2), before the task leaves its old address space. */
 export function execReleaseMm(t: Task): void {
   leaveAddressSpace(t)
-  cpuLeave(t.group, false)
+  cpuLeave(t, false)
 }
 
 /** The host thread was killed from outside (the OOM killer, an operator): the same as SIGKILL. */
@@ -149,7 +149,7 @@ export function exitTask(t: Task, code: number): void {
   if (last) {
     if (group.exitStatus < 0)
       group.exitStatus = group.leaderStatus >= 0 && group.leader !== t ? group.leaderStatus : code
-    cpuLeave(group, true)
+    cpuLeave(t, true)
   } else if (t === group.leader) group.leaderStatus = code
   t.fds.unref(t)
   t.fs.unref()

@@ -3,7 +3,7 @@
  */
 import { ECHILD } from '../abi/errno.ts'
 import { CLD_CONTINUED, CLD_STOPPED, SIGCHLD, SIGCONT } from '../abi/signal.ts'
-import { adoptUsage, childrenUsage, groupCpu, groupUsage } from './cpu-times.ts'
+import { adoptUsage, groupCpu } from './cpu-times.ts'
 import type { ProcessGroup } from './process-group.ts'
 import { exitInfo, reap } from './process-tree.ts'
 import { makeInfo } from './siginfo.ts'
@@ -39,9 +39,8 @@ export const waited = {
   value: 0,
   userNs: 0,
   systemNs: 0,
-  maxRssKb: 0,
-  minorFaults: 0,
-  majorFaults: 0,
+  /** Whose usage wait4's rusage is, besides the times. */
+  child: null as ThreadGroup | null,
 }
 const INFO = makeInfo(SIGCHLD, 0)
 
@@ -80,11 +79,7 @@ function report(child: ThreadGroup, code: number, value: number, status: number)
   const cpu = groupCpu(child)
   waited.userNs = cpu.userNs + child.childUserNs
   waited.systemNs = cpu.systemNs + child.childSystemNs
-  const usage = groupUsage(child)
-  const below = childrenUsage(child)
-  waited.maxRssKb = Math.max(usage.maxRssKb, below.maxRssKb)
-  waited.minorFaults = usage.minorFaults + below.minorFaults
-  waited.majorFaults = usage.majorFaults + below.majorFaults
+  waited.child = child
   waited.pid = child.pid
   waited.uid = child.leader.creds.uid
   waited.code = code

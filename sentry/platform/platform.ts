@@ -87,8 +87,17 @@ export interface AddressSpace {
   fork(parent: GuestThread): GuestThread | number
   /** One more thread, stopped, with the registers of `parent` (stopped). */
   newThread(parent: GuestThread): GuestThread | number
+  /**
+   * Has `sink` told what the process will have used when it is gone, by {@link Platform.settle} at the latest. False: nobody
+   * will tell; the host knows it now. Precondition: kill() follows.
+   */
+  tellUsage(sink: UsageSink): boolean
   /** Kills the host process with all its threads. */
   kill(): void
+}
+
+export interface UsageSink {
+  used(maxRssKb: number, minorFaults: number, majorFaults: number): void
 }
 
 export interface Platform {
@@ -112,6 +121,8 @@ export interface Platform {
   readonly vvar: { start: number; size: number }
   /** What happens to a call before it traps, by number: {@link CallPolicy}. A platform without windows ignores it. */
   setCallPolicy(nr: number, policy: CallPolicy): void
+  /** Waits for what {@link AddressSpace.tellUsage} promised: processes that were killed a moment ago. */
+  settle(): void
   shutdown(): void
 }
 

@@ -218,6 +218,38 @@ TEST(rusage_of_children) {
         usage.ru_utime.tv_sec * 1000000L + usage.ru_utime.tv_usec);
 }
 
+static void touch_and_exit(void) {
+  size_t size = 8 << 20;
+  char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  madvise(at, size, MADV_NOHUGEPAGE);
+  for (size_t i = 0; i < size; i += 4096) at[i] = 1;
+  _exit(0);
+}
+
+/* Known at once, however the child ended, and added up over generations. */
+TEST(memory_of_children) {
+  struct rusage usage, all;
+  int status;
+  pid_t pid = fork();
+  if (pid == 0) touch_and_exit();
+  CHECK_EQ(wait4(pid, &status, 0, &usage), pid);
+  CHECK(usage.ru_maxrss >= 8192 && usage.ru_minflt >= 2048);
+  CHECK_OK(getrusage(RUSAGE_CHILDREN, &all));
+  CHECK(all.ru_maxrss >= 8192 && all.ru_minflt >= usage.ru_minflt);
+
+  pid = fork();
+  if (pid == 0) {
+    pid_t below = fork();
+    if (below == 0) touch_and_exit();
+    waitpid(below, &status, 0);
+    raise(SIGKILL);
+  }
+  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  struct rusage more;
+  CHECK_OK(getrusage(RUSAGE_CHILDREN, &more));
+  CHECK(more.ru_minflt >= all.ru_minflt + 2048);
+}
+
 static void *waiter(void *arg) {
   return (void *)(long)reap((pid_t)(long)arg);
 }

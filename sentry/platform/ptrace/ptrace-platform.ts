@@ -196,6 +196,9 @@ class PtraceSpace implements AddressSpace {
   newThread(parent: GuestThread): GuestThread | number {
     return platform!.clone(parent as PtraceThread, CLONE_THREAD_FLAGS, this)
   }
+  tellUsage(): boolean {
+    return false
+  }
   kill(): void {
     if (this.dead) return
     this.dead = true
@@ -302,6 +305,7 @@ export class PtracePlatform implements Platform {
 
   setCallPolicy(): void {}
 
+  settle(): void {}
   shutdown(): void {
     this.zygote.space.kill()
   }

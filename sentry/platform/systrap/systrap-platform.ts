@@ -60,9 +60,11 @@ import {
   type Platform,
   TRAP_FAULT,
   TRAP_INTERRUPT,
+  type UsageSink,
 } from '../platform.ts'
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
 import { emptyAddressSpace, installFilter, startZygote, writeScratch } from '../zygote.ts'
+import { EndUsage } from './end-usage.ts'
 import { codeAround, PatchTable } from './patch-table.ts'
 import { SlotWindow } from './window.ts'
 
@@ -316,6 +318,11 @@ class SystrapSpace implements AddressSpace {
   newThread(parent: GuestThread): GuestThread | number {
     return platform!.newThread(parent as SystrapThread)
   }
+  tellUsage(sink: UsageSink): boolean {
+    if (this.threads.some((thread) => thread.dead)) return false
+    platform!.endUsage.expect(this.hostPid, sink)
+    return true
+  }
   kill(): void {
     if (this.dead) return
     this.dead = true
@@ -369,6 +376,7 @@ export class SystrapPlatform implements Platform {
   private readonly zygote: SystrapThread
   /** Count and events of the last wait. */
   private readonly events = stWaitResult()
+  readonly endUsage = new EndUsage()
   /** A thread that goes on with the next wait: one foreign call for both. −1 = none. */
   private resuming = -1
 
@@ -581,6 +589,9 @@ export class SystrapPlatform implements Platform {
     stSetCall(nr, how)
   }
 
+  settle(): void {
+    this.endUsage.settle()
+  }
   shutdown(): void {
     this.spare?.space.kill()
     this.zygote.space.kill()
