@@ -87,7 +87,7 @@ uint32_t stay_on_cpu(void)
 static uint64_t taken;
 static int shares;
 
-int look_around(const int *running, int count)
+int look_around(void)
 {
 	uint32_t cpu = current_cpu();
 	uint64_t now = __rdtsc();
@@ -96,7 +96,7 @@ int look_around(const int *running, int count)
 	control->cpu = cpu;
 	taken = 1UL << cpu % 64;
 	shares = 0;
-	for (int n = 0; n < count && n < 64; n++) {
+	for (int n = 0; n < running_count && n < 64; n++) {
 		const struct thread *t = &threads[running[n]];
 
 		if (now - t->resumed_at > ACTIVE_US * cycles_per_us)
@@ -189,6 +189,40 @@ void offer_cpu(void)
 		busy += threads[apart[n]].running != 0;
 	if (busy > 1)
 		share_cpus();
+}
+
+/* Row i was sent on and has not run since, because another row has its CPU. */
+static int waits_for_cpu(int i)
+{
+	const struct thread *t = &threads[i];
+	uint64_t now = __rdtsc();
+
+	if (__atomic_load_n(&slot_of(i)->state, __ATOMIC_RELAXED) != STATE_COMMAND || t->apart || t->cpu == current_cpu())
+		return 0;
+	for (int n = 0; n < running_count; n++) {
+		const struct thread *other = &threads[running[n]];
+
+		if (running[n] == i || other->cpu != t->cpu || slot_of(running[n])->state != STATE_GUEST)
+			continue;
+		if (!is_quiet() || now - other->resumed_at < ACTIVE_US * cycles_per_us)
+			return 1;
+	}
+	return 0;
+}
+
+int fetch_row(int i)
+{
+	cpu_set_t here;
+
+	if (!waits_for_cpu(i))
+		return 0;
+	CPU_ZERO(&here);
+	CPU_SET(current_cpu(), &here);
+	if (sched_setaffinity(threads[i].tid, sizeof(here), &here) < 0)
+		return 0;
+	free_cpus(threads[i].tid);
+	threads[i].cpu = current_cpu();
+	return 1;
 }
 
 void note_trap(int i, uint64_t at, uint32_t computed)

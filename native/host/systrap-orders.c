@@ -152,6 +152,7 @@ int await(int i, struct order *order)
 		if (!is_stopped(i)) {
 			struct pollfd fds[3] = { { wake_pipe[0], POLLIN, 0 }, { sigfd, POLLIN, 0 }, { listener, POLLIN, 0 } };
 
+			fetch_row(i);
 			poll(fds, 3, 500);
 			if (fds[0].revents & POLLIN)
 				drain_wake_fd();

@@ -34,8 +34,7 @@ uint8_t *slots;
 struct stub_control *control;
 int wake_pipe[2] = { -1, -1 }, listener = -1, sigfd = -1;
 static int control_fd = -1, epfd = -1;
-/* Rows whose threads run guest code. */
-static int running[THREADS], running_count;
+int running[THREADS], running_count;
 /* Rows that ended and have to be reported. */
 static int ended[THREADS], ended_count;
 int high;
@@ -296,7 +295,7 @@ void st_park(int i)
 /* The same for a blocked call: where CPUs are left over, spinning answers it sooner. */
 void st_block(int i)
 {
-	if (look_around(running, running_count) >= cpus - 1)
+	if (look_around() >= cpus - 1)
 		st_park(i);
 }
 
@@ -476,7 +475,7 @@ int st_wait(int resume_row, double timeout)
 		*nevents = n > 0 ? sort_events(evs, n) : 0;
 		return i >= 0 ? i : scan();
 	}
-	active = look_around(running, running_count);
+	active = look_around();
 	check_load(active);
 	shared = shares_cpu(active);
 	budget = shared || active == 0 ? 0 : spin_budget();
@@ -508,6 +507,8 @@ int st_wait(int resume_row, double timeout)
 		__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
 		return i;
 	}
+	for (n = 0; n < running_count && !fetch_row(running[n]); n++)
+		;
 	slept = __rdtsc();
 	n = epoll_pwait2(epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
 	__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);

@@ -47,6 +47,8 @@ extern struct thread *threads;
 extern uint8_t *slots;
 extern struct stub_control *control;
 extern int listener, sigfd, wake_pipe[2];
+/* Rows whose threads run guest code. */
+extern int running[], running_count;
 /* No row from here on was ever used. */
 extern int high;
 /* How long both sides spin before they sleep, at most, in cycles: 0 to tens of µs, by how busy the machine is. */
@@ -94,13 +96,18 @@ int crowded(int active);
 /* systrap-cpus.c */
 void cpus_init(void);
 /* Rows that were sent on so lately that they are likely to run: who computes or sleeps natively for long is none of these. */
-int look_around(const int *running, int count);
+int look_around(void);
 /* Whether one of them has our CPU, so that spinning would only keep it from running. May move us away. */
 int shares_cpu(int active);
 /* Our CPU, which we do not leave for a while. */
 uint32_t stay_on_cpu(void);
 /* The sentry goes to sleep. */
 void offer_cpu(void);
+/*
+ * The same: takes row i to our CPU if it waits for its own, which the host would not do before its next balancing, long
+ * after. Whether it did.
+ */
+int fetch_row(int i);
 /* A row trapped, `computed` cycles after it went on: may give it and us CPUs apart. */
 void note_trap(int i, uint64_t at, uint32_t computed);
 /* Guests may run everywhere again; for one row: it ends. */

@@ -51,7 +51,8 @@
 
 /*
  * slot->state, a futex word. The stub moves GUEST→TRAP→(ASLEEP), the sentry TRAP|ASLEEP→COMMAND, the stub
- * COMMAND→GUEST (resume) or →TRAP (anything else). TRAP and ASLEEP mean: the sentry's turn.
+ * COMMAND→GUEST as soon as it runs, and →TRAP after any command but those that let guest code go on. TRAP and ASLEEP mean:
+ * the sentry's turn; a COMMAND that stays: its thread waits for a CPU.
  */
 #define STATE_GUEST 0
 #define STATE_TRAP 1

@@ -86,8 +86,10 @@ static void wait_command(struct stub_slot *slot, uint32_t spin)
 	for (;;) {
 		uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
 
-		if (state == STATE_COMMAND)
+		if (state == STATE_COMMAND) {
+			__atomic_store_n(&slot->state, STATE_GUEST, __ATOMIC_RELAXED);
 			return;
+		}
 		if (state == STATE_ASLEEP) {
 			call6(SYS_FUTEX, (long)&slot->state, FUTEX_WAIT, STATE_ASLEEP, 0, 0, 0);
 			continue;
