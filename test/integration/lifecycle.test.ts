@@ -84,11 +84,17 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
   }, async () => {
     const program = guestPrograms().find(({ name }) => name === 'directory_fuzz')!
     await build(program)
-    const dir = w.bundle(rootfs, ['/fuzz'], undefined, true)
-    copyFileSync(program.path, join(dir, 'rootfs/fuzz'))
-    const native = await runNative(program)
-    expect(native.code).toBe(0)
-    expect(w.run(['run', '--bundle', dir, newId()])).toEqual({ code: 0, out: native.stdout, err: '' })
+    const bundle = (name: string): string => {
+      const dir = w.bundle(rootfs, ['/fuzz', name], undefined, true)
+      copyFileSync(program.path, join(dir, 'rootfs/fuzz'))
+      return dir
+    }
+    const tests = ['walks_1', 'walks_2', 'walks_3', ...(inVm ? [] : ['walks_with_exchanges'])]
+    for (const name of tests) {
+      const native = await runNative(program, name)
+      expect(native.code).toBe(0)
+      expect(w.run(['run', '--bundle', bundle(name), newId()])).toEqual({ code: 0, out: native.stdout, err: '' })
+    }
   })
 
   test('root has the capabilities that were granted, and no others', () => {
