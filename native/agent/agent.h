@@ -112,8 +112,8 @@ struct container_order {
 	char *masked[128], *readonly[128], *sysctl[128]; /* sysctl: NAME=VALUE */
 	uint32_t pids, memory_kib;
 	struct process_order process;
-	/* Connected descriptors of the 9P mounts, by port; filled in by relay_open. */
-	int transport[64];
+	/* What mount(2) reads from and writes to, of the 9P mounts by port: pipes of the relay, filled in by relay_open. */
+	int transport[64][2];
 };
 
 /* Of the family that its length says: 0 nothing, 4 IPv4, 16 IPv6. */
@@ -235,7 +235,7 @@ void handle_frame(const unsigned char *frame, uint32_t length);
 
 /* relay.c: 9P ports, in a process of their own. */
 pid_t relay_start(void);
-int relay_open(int port); /* the end for mount(2), or -errno */
+int relay_open(int port, int transport[2]); /* 0, or -errno */
 int find_port(const char *name);
 
 /* network.c */

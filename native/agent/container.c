@@ -85,14 +85,16 @@ static void mount_9p(const struct container_order *o, int port, const char *anam
 {
 	char options[256];
 	/* msize: half a mebibyte of data and the 24 bytes of a read's or write's header. */
-	int fd = port >= 0 && port < 64 ? o->transport[port] : -1;
+	static const int none[2] = { -1, -1 };
+	const int *fds = port >= 0 && port < 64 ? o->transport[port] : none;
 
 	snprintf(options, sizeof options,
-		 "trans=fd,rfdno=%d,wfdno=%d,version=9p2000.L,msize=524312,access=user,aname=%s,cache=%s", fd, fd, aname,
+		 "trans=fd,rfdno=%d,wfdno=%d,version=9p2000.L,msize=524312,access=user,aname=%s,cache=%s", fds[0], fds[1], aname,
 		 cache);
 	if (mount(source, target, "9p", 0, options))
 		fail("mounting %s from the gofer", source);
-	close(fd);
+	close(fds[0]);
+	close(fds[1]);
 }
 
 /* The folder of a mount in the VM's shared file system, which is mounted with the first of them. */

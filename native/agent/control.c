@@ -88,8 +88,8 @@ static void create(uint32_t seq, struct reader *r)
 	sweep_cgroups();
 	for (uint32_t i = 0; i <= o.mount_count && !error && o.shared_by == BY_GOFER; i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
-		if (port >= 0 && (o.transport[port] = relay_open(port)) < 0)
-			error = -o.transport[port];
+		if (port >= 0)
+			error = -relay_open(port, o.transport[port]);
 	}
 	if (error) {
 		reply(seq, error, error == ESRCH ? "the sandbox has ended" : "no 9P connection for a mount");
@@ -109,8 +109,9 @@ static void create(uint32_t seq, struct reader *r)
 			process_by_handle(handle)->writes = writes(&o);
 	}
 	for (int i = 0; i < 64; i++)
-		if (o.transport[i] >= 0)
-			close(o.transport[i]);
+		for (int end = 0; end < 2; end++)
+			if (o.transport[i][end] >= 0)
+				close(o.transport[i][end]);
 	container_order_free(&o);
 }
 

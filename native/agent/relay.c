@@ -1,11 +1,12 @@
 /*
  * 9P connections: the kernel's client cannot use a virtio-serial port as its transport (virtio_console has no
- * read_iter), so mount(2) gets one end of a socketpair and this loop carries bytes between the other end and the port.
- * Each mount has a port and a connection of its own; nothing here looks into the messages.
+ * read_iter), so mount(2) gets two pipes, which cost less than a socketpair, and this loop carries bytes between them and
+ * the port. Each mount has a port and pipes of its own; nothing here looks into the messages.
  *
  * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from a 9P file into a pipe holds the
  * pipe's lock while it waits for the server, and pid 1, about to read that pipe, waits for the lock.
  */
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,9 +33,10 @@ struct pipe_buffer {
 };
 
 struct relay {
-	int port, local;
+	int port;
+	int in, out; /* to the kernel's client, and from it; -1: not mounted */
 	struct pipe_buffer to_host, to_kernel;
-	int slot; /* of `port` in the poll set; local is behind it */
+	int slot; /* of `port` in the poll set; in and out are behind it */
 };
 
 static struct relay *relays[MAX_RELAYS];
@@ -93,7 +95,7 @@ static void open_ports(void)
 		struct relay *r = calloc(1, sizeof *r);
 		if (!r)
 			die("no memory");
-		r->local = -1;
+		r->in = r->out = -1;
 		r->port = open_port(entry->d_name);
 		relays[number] = r;
 	}
@@ -101,15 +103,15 @@ static void open_ports(void)
 		closedir(dir);
 }
 
-/* In the relay: 0 or an errno. Takes `local` over. */
-static int attach(unsigned number, int local)
+/* In the relay: 0 or an errno. Takes the pipes over. */
+static int attach(unsigned number, int in, int out)
 {
 	struct relay *r = number < MAX_RELAYS ? relays[number] : NULL;
 	char name[16];
 
 	if (number >= MAX_RELAYS)
 		return EINVAL;
-	if (r && r->local >= 0)
+	if (r && r->in >= 0)
 		return EBUSY;
 	if (!r) {
 		if (!(r = calloc(1, sizeof *r)))
@@ -128,8 +130,10 @@ static int attach(unsigned number, int local)
 			break;
 		usleep(1000);
 	}
-	fcntl(local, F_SETFL, O_NONBLOCK);
-	r->local = local;
+	fcntl(in, F_SETFL, O_NONBLOCK);
+	fcntl(out, F_SETFL, O_NONBLOCK);
+	r->in = in;
+	r->out = out;
 	relays[number] = r;
 	return 0;
 }
@@ -137,28 +141,31 @@ static int attach(unsigned number, int local)
 static void hear(int from)
 {
 	unsigned char number = 255, answer;
-	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } space;
+	union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } space;
 	struct iovec iov = { &number, 1 };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof space };
 	ssize_t n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = n == 1 ? CMSG_FIRSTHDR(&m) : NULL;
-	int local;
+	int ends[2];
 
 	if (n <= 0)
 		_exit(0);
-	if (!c || c->cmsg_type != SCM_RIGHTS)
+	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof ends))
 		return;
-	memcpy(&local, CMSG_DATA(c), sizeof local);
-	answer = attach(number, local);
-	if (answer)
-		close(local);
+	memcpy(ends, CMSG_DATA(c), sizeof ends);
+	answer = attach(number, ends[0], ends[1]);
+	if (answer) {
+		close(ends[0]);
+		close(ends[1]);
+	}
 	send(from, &answer, 1, MSG_NOSIGNAL);
 }
 
 /* The port is found anew for the next mount: it may have been taken out and another put in by its name. */
 static void hang_up(int number)
 {
-	close(relays[number]->local);
+	close(relays[number]->in);
+	close(relays[number]->out);
 	close(relays[number]->port);
 	free(relays[number]);
 	relays[number] = NULL;
@@ -172,7 +179,7 @@ static bool carry(int from, int to, struct pipe_buffer *b, size_t whole)
 {
 	for (;;) {
 		if (b->length == 0) {
-			/* The reader behind the socket is to be woken once for all of a port's buffers. */
+			/* The reader behind the pipe is to be woken once for all of a port's buffers. */
 			ssize_t n;
 			b->start = 0;
 			do {
@@ -198,32 +205,32 @@ static bool carry(int from, int to, struct pipe_buffer *b, size_t whole)
 
 static void __attribute__((noreturn)) relay_loop(int from)
 {
-	static struct pollfd fds[1 + 2 * MAX_RELAYS];
+	static struct pollfd fds[1 + 3 * MAX_RELAYS];
 
 	for (;;) {
 		int count = 0;
 		fds[count++] = (struct pollfd){ from, POLLIN, 0 };
 		for (int i = 0; i < MAX_RELAYS; i++) {
 			struct relay *r = relays[i];
-			if (!r || r->local < 0)
+			if (!r || r->in < 0)
 				continue;
 			r->slot = count;
 			short port = (r->to_kernel.length ? 0 : POLLIN) | (r->to_host.length ? POLLOUT : 0);
-			short local = (r->to_host.length ? 0 : POLLIN) | (r->to_kernel.length ? POLLOUT : 0);
 			fds[count++] = (struct pollfd){ r->port, port, 0 };
-			fds[count++] = (struct pollfd){ r->local, local, 0 };
+			fds[count++] = (struct pollfd){ r->in, r->to_kernel.length ? POLLOUT : 0, 0 };
+			fds[count++] = (struct pollfd){ r->out, r->to_host.length ? 0 : POLLIN, 0 };
 		}
 		if (poll(fds, count, -1) < 0)
 			continue;
 		for (int i = 0; i < MAX_RELAYS; i++) {
 			struct relay *r = relays[i];
-			if (!r || r->local < 0 || (!fds[r->slot].revents && !fds[r->slot + 1].revents))
+			if (!r || r->in < 0)
 				continue;
-			bool outward = fds[r->to_host.length ? r->slot : r->slot + 1].revents != 0;
+			bool outward = fds[r->to_host.length ? r->slot : r->slot + 2].revents != 0;
 			bool inward = fds[r->to_kernel.length ? r->slot + 1 : r->slot].revents != 0;
 			/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
-			if ((outward && !carry(r->local, r->port, &r->to_host, RELAY_BUFFER)) ||
-			    (inward && !carry(r->port, r->local, &r->to_kernel, PORT_BUFFER)))
+			if ((outward && !carry(r->out, r->port, &r->to_host, RELAY_BUFFER)) ||
+			    (inward && !carry(r->port, r->in, &r->to_kernel, PORT_BUFFER)))
 				hang_up(i);
 		}
 		if (fds[0].revents)
@@ -252,25 +259,36 @@ pid_t relay_start(void)
 	return pid > 0 && recv(control, &ready, 1, 0) == 1 ? pid : -1;
 }
 
-int relay_open(int port)
+int relay_open(int port, int transport[2])
 {
 	unsigned char number = port, answer = EIO;
-	int pair[2];
-	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } space = { 0 };
+	int in[2], out[2];
+	union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } space = { 0 };
 	struct iovec iov = { &number, 1 };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof space };
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+	if (pipe2(in, O_CLOEXEC))
 		return -errno;
-	c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &pair[0], sizeof(int));
+	if (pipe2(out, O_CLOEXEC)) {
+		close(in[0]);
+		close(in[1]);
+		return -EMFILE;
+	}
+	/* Room for a whole answer, where the limit allows: who fills a pipe has to sleep and be woken. */
+	fcntl(in[1], F_SETPIPE_SZ, 1 << 20);
+	c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(2 * sizeof(int));
+	memcpy(CMSG_DATA(c), (int[2]){ in[1], out[0] }, 2 * sizeof(int));
 	if (sendmsg(control, &m, MSG_NOSIGNAL) != 1 || recv(control, &answer, 1, 0) != 1)
 		answer = EIO;
-	close(pair[0]);
+	close(in[1]);
+	close(out[0]);
 	if (answer) {
-		close(pair[1]);
+		close(in[0]);
+		close(out[1]);
 		return -answer;
 	}
-	return pair[1];
+	transport[0] = in[0];
+	transport[1] = out[1];
+	return 0;
 }

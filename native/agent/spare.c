@@ -39,7 +39,7 @@ static struct made { uint32_t type, flags; const char *source, *options; int fd;
 	{ MOUNT_CGROUP, 15, "cgroup", "", -1 },
 };
 
-enum { MADE = sizeof made / sizeof *made, MAX_PASSED = 64 + 3 };
+enum { MADE = sizeof made / sizeof *made, MAX_PASSED = 2 * 64 + 3 };
 
 static struct { pid_t pid; int sync, mounts; } spare = { 0, -1, -1 };
 static unsigned char *order; /* MAX_FRAME bytes, shared */
@@ -120,8 +120,10 @@ static int listed(struct container_order *o, int stdio[3], int **list)
 	int count = 0;
 
 	for (int port = 0; port < 64; port++)
-		if (port == o->root_port || o->transport[port] >= 0)
-			list[count++] = &o->transport[port];
+		if (port == o->root_port || o->transport[port][0] >= 0) {
+			list[count++] = &o->transport[port][0];
+			list[count++] = &o->transport[port][1];
+		}
 	for (int i = 0; i < 3; i++)
 		if (o->process.stdio[i] == STDIO_PIPE)
 			list[count++] = &stdio[i];
@@ -145,7 +147,7 @@ static void __attribute__((noreturn)) spare_main(int sync)
 		_exit(0);
 	for (uint32_t i = 0; i < o.mount_count; i++)
 		if (o.mounts[i].port >= 0)
-			o.transport[o.mounts[i].port] = 0;
+			o.transport[o.mounts[i].port][0] = 0;
 	if (listed(&o, stdio, list) != count)
 		_exit(0);
 	for (int i = 0; i < count; i++)
