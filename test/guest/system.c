@@ -160,12 +160,16 @@ TEST(personality_call) {
 
 TEST(process_memory_of_children) {
   static char secret[16] = "parent";
+  int ready[2];
+  char c;
+  CHECK_OK(pipe(ready));
   pid_t pid = fork();
   if (pid == 0) {
     strcpy(secret, "child");
+    CHECK_EQ(write(ready[1], "r", 1), 1);
     for (;;) pause();
   }
-  sleep_ms(20);
+  CHECK_EQ(read(ready[0], &c, 1), 1);
   char buf[16] = {0};
   struct iovec local = {buf, 16}, remote = {secret, 16};
   CHECK_EQ(process_vm_readv(pid, &local, 1, &remote, 1, 0), 16);
