@@ -5,7 +5,8 @@
  *   --memory MIB     limit of the container (default 1024)
  * Rounds of a minute: every stressor at once, with --verify. A round that fails or does not end in time is a failure. In
  * the end the sentry's threads, descriptors and memory, and the processes of the container, have to be where they were
- * after a first round that is not counted: it loads what is loaded once.
+ * after a first round that is not counted: it loads what is loaded once. What a round that failed has said is in
+ * results/soak-round-N.log.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
@@ -117,10 +118,20 @@ function figures(pid: number): Figures {
 }
 
 /** What is wrong with it, or null. */
-async function round(seconds: number): Promise<string | null> {
+async function round(number: number, seconds: number): Promise<string | null> {
   const args = STRESSORS.flatMap((name) => [`--${name}`, '1'])
   const memory = ['--vm-bytes', '48m', '--mmap-bytes', '32m', '--pthread-max', '64', '--fork-max', '8']
-  const command = ['stress-ng', '--verify', '--temp-path', '/tmp', '--timeout', `${seconds}`, ...memory, ...args]
+  const command = [
+    'stress-ng',
+    '--verify',
+    '--verbose',
+    '--temp-path',
+    '/tmp',
+    '--timeout',
+    `${seconds}`,
+    ...memory,
+    ...args,
+  ]
   const child: ChildProcess = spawn(TSSANDBOX, [...base, 'exec', id, ...command, '--metrics-brief'], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -142,11 +153,16 @@ async function round(seconds: number): Promise<string | null> {
     ([, n, ops]) => `${n} ${ops}`,
   )
   say(`  ${rates.join(', ') || output.trim().split('\n').at(-1)}`)
+  if (code !== 0) {
+    const results = join(import.meta.dirname, 'results')
+    mkdirSync(results, { recursive: true })
+    writeFileSync(join(results, `soak-round-${number}.log`), output)
+  }
   return code === 0
     ? null
     : `exit code ${code}: ${
         output
-          .match(/.*(fail|error):.*/g)
+          .match(/.*(?:(?:fail|error|warn): |terminated on signal|stack smashing).*/g)
           ?.slice(0, 5)
           .join('; ') ?? ''
       }`
@@ -170,13 +186,13 @@ async function main(): Promise<number> {
   const problems: string[] = []
   try {
     say('A first round, not counted')
-    await round(20)
+    await round(0, 20)
     await sleep(SETTLE_SECONDS * 1000)
     const before = figures(pid)
     const fdsBefore = descriptors(pid)
     const rounds = Math.max(1, Math.round((Number(values.minutes) * 60) / ROUND_SECONDS))
     for (let i = 1; i <= rounds && container.exitCode === null; i++) {
-      const problem = await round(ROUND_SECONDS)
+      const problem = await round(i, ROUND_SECONDS)
       const { 'sentry MiB': memory, 'sentry threads': threads, 'sentry descriptors': fds } = figures(pid)
       say(`round ${i}/${rounds}: ${problem ?? 'ok'}; sentry ${memory} MiB, ${threads} threads, ${fds} descriptors`)
       if (problem) problems.push(`round ${i} ${problem}`)
