@@ -153,19 +153,12 @@ async function round(number: number, seconds: number): Promise<string | null> {
     ([, n, ops]) => `${n} ${ops}`,
   )
   say(`  ${rates.join(', ') || output.trim().split('\n').at(-1)}`)
-  if (code !== 0) {
-    const results = join(import.meta.dirname, 'results')
-    mkdirSync(results, { recursive: true })
-    writeFileSync(join(results, `soak-round-${number}.log`), output)
-  }
-  return code === 0
-    ? null
-    : `exit code ${code}: ${
-        output
-          .match(/.*(?:(?:fail|error|warn): |terminated on signal|stack smashing).*/g)
-          ?.slice(0, 5)
-          .join('; ') ?? ''
-      }`
+  if (code === 0) return null
+  const results = join(import.meta.dirname, 'results')
+  mkdirSync(results, { recursive: true })
+  writeFileSync(join(results, `soak-round-${number}.log`), output)
+  const reasons = output.match(/.*(?:(?:fail|error|warn): |terminated on signal|stack smashing).*/g) ?? []
+  return `exit code ${code}: ${reasons.slice(0, 5).join('; ')}`
 }
 
 function say(line: string): void {

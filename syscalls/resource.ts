@@ -2,12 +2,14 @@
  * Limits and usage: getrlimit, setrlimit, prlimit64, getrusage, times.
  */
 import { EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
-import { childrenUsage, groupCpu, groupUsage, taskCpu, type Usage } from '../sentry/kernel/cpu-times.ts'
+import { putU64 } from '../sentry/ipc/ipc-ids.ts'
+import { childrenUsage, groupCpu, groupUsage, taskCpu } from '../sentry/kernel/cpu-times.ts'
 import { CAP_SYS_RESOURCE } from '../sentry/kernel/credentials.ts'
 import { watchCpuLimit } from '../sentry/kernel/itimer.ts'
 import { RLIM_NLIMITS, RLIMIT_CPU, RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
+import { writeRusage } from './rusage.ts'
 
 const TWO32 = 0x1_0000_0000
 /** fs.nr_open: no descriptor limit above it. */
@@ -110,41 +112,16 @@ export function sysPrlimit64(t: Task): SysRet {
 const RUSAGE_SELF = 0
 const RUSAGE_CHILDREN = -1
 const RUSAGE_THREAD = 1
-const RUSAGE = Buffer.alloc(144)
-
-function putWord(buffer: Buffer, at: number, value: number): void {
-  buffer.writeUInt32LE((value % TWO32) >>> 0, at)
-  buffer.writeUInt32LE(Math.floor(value / TWO32) >>> 0, at + 4)
-}
-
-function putTimeval(at: number, ns: number): void {
-  putWord(RUSAGE, at, Math.floor(ns / 1e9))
-  putWord(RUSAGE, at + 8, Math.floor((ns % 1e9) / 1000))
-}
-
-function putUsage(usage: Usage): void {
-  putWord(RUSAGE, 32, usage.maxRssKb)
-  putWord(RUSAGE, 64, usage.minorFaults)
-  putWord(RUSAGE, 72, usage.majorFaults)
-}
 
 /** getrusage(2). */
 export function sysGetrusage(t: Task): SysRet {
   const who = t.argI32(0)
-  RUSAGE.fill(0)
-  if (who === RUSAGE_CHILDREN) {
-    putTimeval(0, t.group.childUserNs)
-    putTimeval(16, t.group.childSystemNs)
-    putUsage(childrenUsage(t.group))
-  } else if (who === RUSAGE_SELF || who === RUSAGE_THREAD) {
-    const times = who === RUSAGE_SELF ? groupCpu(t.group) : taskCpu(t)
-    putTimeval(0, times.userNs)
-    putTimeval(16, times.systemNs)
-    putUsage(groupUsage(t.group))
-  } else {
-    return -EINVAL
-  }
-  return t.writeBytes(t.argPtr(1), RUSAGE)
+  const { group } = t
+  if (who === RUSAGE_CHILDREN)
+    return writeRusage(t, t.argPtr(1), group.childUserNs, group.childSystemNs, childrenUsage(group))
+  if (who !== RUSAGE_SELF && who !== RUSAGE_THREAD) return -EINVAL
+  const { userNs, systemNs } = who === RUSAGE_SELF ? groupCpu(group) : taskCpu(t)
+  return writeRusage(t, t.argPtr(1), userNs, systemNs, groupUsage(group))
 }
 
 const TMS = Buffer.alloc(32)
@@ -155,10 +132,10 @@ export function sysTimes(t: Task): SysRet {
   const addr = t.argPtr(0)
   if (addr !== 0) {
     const own = groupCpu(t.group)
-    putWord(TMS, 0, Math.floor(own.userNs / TICK_NS))
-    putWord(TMS, 8, Math.floor(own.systemNs / TICK_NS))
-    putWord(TMS, 16, Math.floor(t.group.childUserNs / TICK_NS))
-    putWord(TMS, 24, Math.floor(t.group.childSystemNs / TICK_NS))
+    putU64(TMS, 0, Math.floor(own.userNs / TICK_NS))
+    putU64(TMS, 8, Math.floor(own.systemNs / TICK_NS))
+    putU64(TMS, 16, Math.floor(t.group.childUserNs / TICK_NS))
+    putU64(TMS, 24, Math.floor(t.group.childSystemNs / TICK_NS))
     if (t.writeBytes(addr, TMS) < 0) return -EFAULT
   }
   return Math.floor(t.kernel.now() / TICK_NS)

@@ -5,7 +5,7 @@ import { EAGAIN, EBADF, ECHILD, EFAULT, EINVAL, ESRCH } from '../sentry/abi/errn
 import { O_NONBLOCK } from '../sentry/abi/fcntl.ts'
 import { SIGCHLD } from '../sentry/abi/signal.ts'
 import { PidFd } from '../sentry/fs/pidfd.ts'
-import { childrenUsage, groupUsage } from '../sentry/kernel/cpu-times.ts'
+import { wholeUsage } from '../sentry/kernel/cpu-times.ts'
 import { ERESTARTSYS, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import {
@@ -22,12 +22,12 @@ import {
   WUNTRACED,
   waited,
 } from '../sentry/kernel/wait.ts'
+import { writeRusage } from './rusage.ts'
 
 const P_ALL = 0
 const P_PID = 1
 const P_PGID = 2
 const P_PIDFD = 3
-const TWO32 = 0x1_0000_0000
 const EPOLLIN = 1
 
 /** Reused: a wait never outlives its handler's run. */
@@ -62,7 +62,7 @@ export function sysWait4(t: Task): SysRet {
   if (found === 0) return options & WNOHANG ? 0 : t.waitOn(t.group.childWait, EPOLLIN, ERESTARTSYS)
   const result = waited.pid
   if (statusAddr !== 0 && t.writeU32(statusAddr, waited.status) < 0) return -EFAULT
-  if (usageAddr !== 0 && writeUsage(t, usageAddr) < 0) return -EFAULT
+  if (usageAddr !== 0 && writeWaited(t, usageAddr) < 0) return -EFAULT
   return result
 }
 
@@ -89,7 +89,7 @@ export function sysWaitid(t: Task): SysRet {
   } else return -EINVAL
   const found = findChild(t, wanted, options)
   if (found === 0 && !nonblock) return t.waitOn(t.group.childWait, EPOLLIN, ERESTARTSYS)
-  if (found === 1 && usageAddr !== 0 && writeUsage(t, usageAddr) < 0) return -EFAULT
+  if (found === 1 && usageAddr !== 0 && writeWaited(t, usageAddr) < 0) return -EFAULT
   if (infoAddr !== 0 && writeInfo(t, infoAddr, found === 1) < 0) return -EFAULT
   if (found < 0) return -ECHILD
   return found === 0 && (options & WNOHANG) === 0 ? -EAGAIN : 0
@@ -113,19 +113,5 @@ function writeInfo(t: Task, addr: number, found: boolean): number {
   return t.writeBytes(addr + 16, INFO_BYTES.subarray(16), 12)
 }
 
-const USAGE = Buffer.alloc(144)
-function putTime(at: number, ns: number): void {
-  const sec = Math.floor(ns / 1e9)
-  USAGE.writeUInt32LE(sec % TWO32, at)
-  USAGE.writeUInt32LE(Math.floor((ns - sec * 1e9) / 1000), at + 8)
-}
-function writeUsage(t: Task, addr: number): number {
-  putTime(0, waited.userNs)
-  putTime(16, waited.systemNs)
-  const usage = groupUsage(waited.child!)
-  const below = childrenUsage(waited.child!)
-  USAGE.writeUInt32LE(Math.max(usage.maxRssKb, below.maxRssKb), 32)
-  USAGE.writeUInt32LE(usage.minorFaults + below.minorFaults, 64)
-  USAGE.writeUInt32LE(usage.majorFaults + below.majorFaults, 72)
-  return t.writeBytes(addr, USAGE)
-}
+const writeWaited = (t: Task, addr: number): number =>
+  writeRusage(t, addr, waited.userNs, waited.systemNs, wholeUsage(waited.child!))

@@ -134,19 +134,25 @@ int shares_cpu(int active)
 	return 1;
 }
 
+/* Moves a thread (0: us) to a CPU, and holds it there. */
+static int hold_on(int tid, uint32_t cpu)
+{
+	cpu_set_t only;
+
+	CPU_ZERO(&only);
+	CPU_SET(cpu, &only);
+	return sched_setaffinity(tid, sizeof(only), &only);
+}
+
 static void keep_apart(int i)
 {
 	uint32_t cpu = current_cpu();
-	cpu_set_t others, here;
+	cpu_set_t others;
 
 	if (apart_count == MAX_APART || others_than(cpu, &others) == 0)
 		return;
-	if (apart_count == 0) {
-		CPU_ZERO(&here);
-		CPU_SET(cpu, &here);
-		if (sched_setaffinity(0, sizeof(here), &here) < 0)
-			return;
-	}
+	if (apart_count == 0 && hold_on(0, cpu) < 0)
+		return;
 	if (sched_setaffinity(threads[i].tid, sizeof(others), &others) < 0)
 		return;
 	set_batch(threads[i].tid, SCHED_BATCH);
@@ -212,13 +218,7 @@ static int waits_for_cpu(int i)
 
 int fetch_row(int i)
 {
-	cpu_set_t here;
-
-	if (!waits_for_cpu(i))
-		return 0;
-	CPU_ZERO(&here);
-	CPU_SET(current_cpu(), &here);
-	if (sched_setaffinity(threads[i].tid, sizeof(here), &here) < 0)
+	if (!waits_for_cpu(i) || hold_on(threads[i].tid, current_cpu()) < 0)
 		return 0;
 	free_cpus(threads[i].tid);
 	threads[i].cpu = current_cpu();

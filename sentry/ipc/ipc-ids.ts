@@ -173,6 +173,6 @@ export class IpcIds<T extends IpcObject> {
 
 /** Puts a count of seconds or bytes as u64. */
 export function putU64(out: Buffer, at: number, v: number): void {
-  out.writeUInt32LE(v % 0x1_0000_0000, at)
-  out.writeUInt32LE(Math.floor(v / 0x1_0000_0000), at + 4)
+  out.writeUInt32LE((v % 0x1_0000_0000) >>> 0, at)
+  out.writeUInt32LE(Math.floor(v / 0x1_0000_0000) >>> 0, at + 4)
 }

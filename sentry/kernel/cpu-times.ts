@@ -135,6 +135,12 @@ export function childrenUsage(g: ThreadGroup): Usage {
   g.leader.kernel.platform.settle()
   return ledger(g).childUsage
 }
+/** Both: what wait4 says of a child. */
+export function wholeUsage(g: ThreadGroup): Usage {
+  const sum = groupUsage(g)
+  addUsage(sum, ledger(g).childUsage)
+  return sum
+}
 
 /** `parent` waited for `child`. */
 export function adoptUsage(parent: ThreadGroup, child: ThreadGroup): void {
