@@ -13,6 +13,7 @@ const SLOT_BYTES = 0x10000
 const rows = libhost.func('st_threads', 'void *', []) as () => number
 
 const slots = libhost.func('st_slots', 'void *', []) as () => number
+const control = libhost.func('st_control', 'void *', []) as () => number
 
 export const stInit = libhost.func('st_init', 'int', ['int', 'int', 'int']) as (
   epollFd: number,
@@ -115,6 +116,11 @@ export const stAwaitEnd = libhost.func('st_await_end', 'void', ['int']) as (host
 /** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
 export function stWaitResult(): Uint32Array {
   return new Uint32Array(memoryAt(waitResult(), 4 + 12 * MAX_EVENTS))
+}
+
+/** The head of the page that all stubs see, after stInit: struct stub_control. */
+export function stControl(): Uint32Array {
+  return new Uint32Array(memoryAt(control(), 16))
 }
 
 /** The thread table after stInit. */

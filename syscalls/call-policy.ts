@@ -10,6 +10,8 @@ const DIRECT = new Set([
   ...['futex', 'sched_yield', 'clock_gettime', 'gettimeofday', 'time', 'getcpu'],
   ...['rt_sigreturn', 'clone', 'clone3', 'fork', 'vfork', 'execve', 'execveat', 'exit', 'exit_group', 'arch_prctl'],
 ])
+/** What asks of a name whether it is a link gets the same answer until names change: GuestThread.remember(). */
+const REMEMBERED = new Set(['readlink', 'readlinkat'])
 /** In the order of GuestThread.answer(). */
 const ANSWERED = ['getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid']
 
@@ -21,6 +23,7 @@ export function callPolicy(call: Syscall): CallPolicy {
     path2: -1,
     bytes: -1,
     sixteen: -1,
+    memo: REMEMBERED.has(call.name),
     answer: ANSWERED.indexOf(call.name),
   }
   const { signature } = call

@@ -30,6 +30,7 @@ import { PtracePlatform } from '../sentry/platform/ptrace/ptrace-platform.ts'
 import { SystrapPlatform, systrapAvailable } from '../sentry/platform/systrap/systrap-platform.ts'
 import { placeStubs } from '../sentry/platform/zygote.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
+import { Dentry } from '../sentry/vfs/dentry.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { callPolicy, fillsMemory } from './call-policy.ts'
 import { startDebugLog } from './debug-log.ts'
@@ -66,6 +67,8 @@ function start(config: BootConfig): { kernel: Kernel; end: () => void } {
   holdSelfFds()
   const platform = choosePlatform(config.platform)
   phase('zygote ready')
+  platform.names[0] = Dentry.generation
+  Dentry.names = platform.names
   const kernel = new Kernel(
     platform,
     SYSCALL_BY_NR.map((call) => call?.handler ?? null),

@@ -20,7 +20,7 @@ import {
   unlinkAt,
 } from '../sentry/vfs/namei.ts'
 import type { Path } from '../sentry/vfs/path.ts'
-import { LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt } from '../sentry/vfs/path-walk.ts'
+import { LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt, walkIsSteady } from '../sentry/vfs/path-walk.ts'
 import { MAY_EXEC, permission } from '../sentry/vfs/permission.ts'
 import { touchAtime } from '../sentry/vfs/times.ts'
 
@@ -127,7 +127,11 @@ function readlink(t: Task, dirfd: number, nameAddr: number, out: number, size: n
   if (typeof path === 'number') return path
   const inode = path.inode
   // '' names an O_PATH descriptor of a link; of anything else it says ENOENT.
-  if (!inode.isSymlink) return name.length === 0 ? -ENOENT : -EINVAL
+  if (!inode.isSymlink) {
+    // realpath(3) asks this of every directory on its way, again and again.
+    if (inode.isDir && walkIsSteady(name)) t.thread.remember()
+    return name.length === 0 ? -ENOENT : -EINVAL
+  }
   const text = inode.readlink(t)
   if (typeof text === 'number') return text
   touchAtime(path.mount, inode)

@@ -278,6 +278,8 @@ static int copy_frame(int parent, int child, int64_t delta)
 	to->context = context + delta;
 	to->stack = stack + delta;
 	to->state = STATE_GUEST;
+	/* An earlier thread may have left it. */
+	to->out_count = 0;
 	if (delta != 0) {
 		/* ucontext: uc_stack.ss_sp at 16, fpstate at 40 + 184 (sigcontext). */
 		uint8_t *uc = (uint8_t *)to + (context - base);

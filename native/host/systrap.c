@@ -54,6 +54,11 @@ uint8_t *st_slots(void)
 	return slots;
 }
 
+struct stub_control *st_control(void)
+{
+	return control;
+}
+
 /* What the stub does with a call before the sentry sees it: CALL_*. */
 void st_set_call(int nr, int how)
 {

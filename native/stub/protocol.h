@@ -96,12 +96,20 @@
 #define WINDOW_OUT_SIZE 0x4000UL
 #define WINDOW_STRING 1024
 #define MAX_WINDOW_OUT 8
+/*
+ * Answers that the stub remembers, struct stub_memo by the hash of a name, behind the window's second piece: as long as no
+ * name has changed (control->names) and the thread is who it was (slot->memo_turn), the call is not made again.
+ */
+#define MEMO_OFFSET 0xb000UL
+#define MEMOS 32
+#define MEMO_NAME 104
 
 /* control->calls[number]: what the stub does with a call before the sentry sees it. */
 #define CALL_COPY 0x0003	/* first piece: 0 none, 1 a string, 2 bytes counted by the next argument, 3 sixteen bytes */
 #define CALL_COPY_ARG 0x001c	/* … of this argument, << 2 */
 #define CALL_STRING_ARG 0x00e0	/* second piece, a string: the argument's index + 1, << 5 */
 #define CALL_ANSWER 0x0700	/* answered by the stub itself with slot->answers[this − 1], << 8 */
+#define CALL_MEMO 0x0800	/* its answer may be remembered by its first piece, a string */
 #define CALL_DIRECT 0x8000	/* made with its own instruction: it runs natively, or needs a signal frame */
 #define CALLS 512
 
@@ -116,6 +124,15 @@ struct stub_copy {
 	uint64_t addr;
 	uint32_t offset; /* from WINDOW_OUT_OFFSET */
 	uint32_t len;
+};
+
+struct stub_memo {
+	uint32_t names; /* control->names at that time; 0: nothing */
+	uint32_t turn;
+	uint32_t nr;
+	uint32_t len;
+	uint64_t result;
+	uint8_t name[MEMO_NAME];
 };
 
 struct stub_slot {
@@ -146,7 +163,9 @@ struct stub_slot {
 	uint32_t computed;	/* 188: cycles that guest code ran since: a thread that does little but call? */
 	uint64_t regs[REGS];	/* 192 */
 	struct stub_copy out[MAX_WINDOW_OUT]; /* 408 */
-	uint8_t pad[0x1000 - 408 - 16 * MAX_WINDOW_OUT];
+	uint32_t memo;		/* 536: the answer to the call in progress holds at this control->names; 0: it may change */
+	uint32_t memo_turn;	/* 540: moves when the thread's rights change */
+	uint8_t pad[0x1000 - 544];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -166,7 +185,8 @@ struct stub_control {
 	uint32_t spin;
 	/* The CPU on which the sentry was last seen. */
 	uint32_t cpu;
-	uint32_t unused;
+	/* Moves with every change that can make a name lead elsewhere (sentry/vfs/dentry.ts). */
+	uint32_t names;
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];
 };

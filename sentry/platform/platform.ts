@@ -70,6 +70,11 @@ export interface GuestThread {
   readonly windowPending: boolean
   /** What getpid, gettid, getuid, getgid, geteuid and getegid answer without a trap; null: they trap. */
   answer(ids: Uint32Array | null): void
+  /**
+   * The answer to the call in progress, which depends on its path argument alone, stays the same until {@link Platform.names}
+   * or the ids move: the same call again may be answered so without a trap.
+   */
+  remember(): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */
@@ -119,6 +124,8 @@ export interface Platform {
   readonly taskSize: number
   readonly vdso: { start: number; size: number }
   readonly vvar: { start: number; size: number }
+  /** One word that the kernel moves whenever a name may lead elsewhere than before. */
+  readonly names: Uint32Array
   /** What happens to a call before it traps, by number: {@link CallPolicy}. A platform without windows ignores it. */
   setCallPolicy(nr: number, policy: CallPolicy): void
   /** Waits for what {@link AddressSpace.tellUsage} promised: processes that were killed a moment ago. */
@@ -135,6 +142,8 @@ export interface CallPolicy {
   path2: number
   /** Index of an argument that points to as many bytes as the next one says, −1 for none. */
   bytes: number
+  /** {@link GuestThread.remember} may be used: a call with a path. */
+  memo: boolean
   /** Index of an argument that points to 16 bytes (struct timespec), −1 for none. */
   sixteen: number
   /** Place in the ids of {@link GuestThread.answer}, −1 for none. */

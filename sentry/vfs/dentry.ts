@@ -12,8 +12,15 @@ import type { SuperBlock } from './super-block.ts'
 export class Dentry {
   /** Entries in all trees, roughly: vfs/dentry-cache.ts bounds it. */
   static count = 0
+  /** The word that holds {@link generation}: the platform's, whose stubs look at it. */
+  static names: Uint32Array = new Uint32Array([1])
   /** Moves when walks may lead elsewhere than before, but for moves and removals of plain files: see walk-cache.ts. */
-  static generation = 0
+  static get generation(): number {
+    return Dentry.names[0]!
+  }
+  static set generation(generation: number) {
+    Dentry.names[0] = generation
+  }
 
   readonly sb: SuperBlock
   parent: Dentry

@@ -1,6 +1,7 @@
 /**
  * Root, working directory and umask of a task (Linux: struct fs_struct), shared by CLONE_FS.
  */
+import { Dentry } from './dentry.ts'
 import type { MountNamespace } from './mount.ts'
 import type { Path } from './path.ts'
 
@@ -26,6 +27,7 @@ export class FsContext {
     this.cwd = path
   }
   setRoot(path: Path): void {
+    Dentry.generation++
     path.dentry.refs++
     this.root.dentry.refs--
     this.root = path

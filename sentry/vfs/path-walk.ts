@@ -322,12 +322,23 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
   const start = ND.dentry
   const startMount = ND.mount
   const known = cachedWalk(name, start, startMount, t, flags)
-  if (known !== null) return known
+  if (known !== null) {
+    ND.steady = true
+    return known
+  }
   err = ND.walk(name, false)
   if (err !== 0) return err
   const path = ND.result()
   if (ND.steady) rememberWalk(name, start, startMount, t, flags, path)
   return path
+}
+
+/**
+ * Whether the last {@link walkAt} leads to the same place again until `Dentry.generation` moves, whoever of the same rights
+ * and root asks. What is found must not be a plain file, whose moves do not count.
+ */
+export function walkIsSteady(name: string): boolean {
+  return ND.steady && name.charCodeAt(0) === SLASH
 }
 
 /** As {@link walkAt}, from the working directory. */

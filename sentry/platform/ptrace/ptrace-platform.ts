@@ -140,6 +140,7 @@ class PtraceThread implements GuestThread {
     return false
   }
   windowFlush(): void {}
+  remember(): void {}
   answer(): void {}
 
   interrupt(): void {
@@ -303,6 +304,7 @@ export class PtracePlatform implements Platform {
     return ptWatch(op, fd, events, data)
   }
 
+  readonly names = new Uint32Array(1)
   setCallPolicy(): void {}
 
   settle(): void {}

@@ -15,6 +15,7 @@ import {
   stBatch,
   stBlock,
   stCall,
+  stControl,
   stControlFd,
   stExitThread,
   stFork,
@@ -86,7 +87,11 @@ const COPY_SIXTEEN = 3
 const COPY_ARG_SHIFT = 2
 const STRING_ARG_SHIFT = 5
 const ANSWER_SHIFT = 8
+const MEMO = 0x0800
 const DIRECT = 0x8000
+
+/* struct stub_control, in u32 words. */
+const NAMES = 3
 
 /* struct thread of native/host/systrap.c, in u32 words. */
 const TRAP = 54
@@ -193,6 +198,9 @@ class SystrapThread implements GuestThread {
   }
   answer(ids: Uint32Array | null): void {
     this.window.answer(ids)
+  }
+  remember(): void {
+    this.window.remember(platform!.names[0]!)
   }
 
   resume(): void {
@@ -377,6 +385,7 @@ export class SystrapPlatform implements Platform {
   /** Count and events of the last wait. */
   private readonly events = stWaitResult()
   readonly endUsage = new EndUsage()
+  readonly names: Uint32Array
   /** A thread that goes on with the next wait: one foreign call for both. −1 = none. */
   private resuming = -1
 
@@ -388,6 +397,7 @@ export class SystrapPlatform implements Platform {
     const ret = stInit(ep, ptSigfd(), availableParallelism() > 1 ? SPIN_US : 0)
     if (ret < 0) throw new Error(`systrap platform: cannot initialise (errno ${-ret})`)
     this.table = stTable()
+    this.names = stControl().subarray(NAMES, NAMES + 1)
     this.zygote = this.startZygote()
   }
 
@@ -582,6 +592,7 @@ export class SystrapPlatform implements Platform {
     else if (policy.sixteen >= 0) how |= first(COPY_SIXTEEN, policy.sixteen)
     if (policy.path2 >= 0) how |= (policy.path2 + 1) << STRING_ARG_SHIFT
     if (policy.answer >= 0) how |= (policy.answer + 1) << ANSWER_SHIFT
+    if (policy.memo) how |= MEMO
     if (policy.direct) {
       how |= DIRECT
       this.direct.add(nr)

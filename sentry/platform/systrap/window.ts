@@ -18,6 +18,8 @@ const IN_ADDR = 24
 const ANSWERED = 36
 const ANSWERS = 37
 const OUT = 102
+const MEMO = 134
+const MEMO_TURN = 135
 /** struct stub_copy */
 const OUT_WORDS = 4
 const PIECES = 2
@@ -34,7 +36,7 @@ export class SlotWindow {
   private used = 0
 
   constructor(slot: ArrayBuffer) {
-    this.words = new Uint32Array(slot, 0, OUT + OUT_WORDS * MAX_WINDOW_OUT)
+    this.words = new Uint32Array(slot, 0, MEMO_TURN + 1)
     this.bytes = new Uint8Array(slot)
     this.text = Buffer.from(slot)
   }
@@ -115,9 +117,15 @@ export class SlotWindow {
     this.used = 0
   }
 
+  /** Only the stub's own page is asked again while `names` stays as it is. */
+  remember(names: number): void {
+    this.words[MEMO] = names
+  }
+
   answer(ids: Uint32Array | null): void {
     const w = this.words
     w[ANSWERED] = 0
+    w[MEMO_TURN]!++
     if (ids === null) return
     for (let i = 0; i < ids.length; i++) w[ANSWERS + i] = ids[i]!
     w[ANSWERED] = 1
