@@ -26,6 +26,8 @@ int cpus;
 #define SPIN_STEP_US 4
 /* How much longer than we for them guests spin for us on a machine with CPUs to spare. */
 #define GUEST_PATIENCE 4
+/* How long a thread that had to wake the sentry waits busily: as long as both wake-ups take, ours and then its own. */
+#define WAKE_US 100
 /* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
 #define STRIKES 3
 
@@ -113,6 +115,11 @@ uint64_t spin_budget(void)
 int is_quiet(void)
 {
 	return spin_limit != 0 && spin_max == spin_limit;
+}
+
+void expect_wake(int active)
+{
+	control->spin_woken = active < cpus && is_quiet() ? WAKE_US * cycles_per_us : 0;
 }
 
 void spin_again(void)

@@ -506,6 +506,7 @@ int st_wait(int resume_row, double timeout)
 		} while (__rdtsc() - start < budget);
 	}
 	offer_cpu();
+	expect_wake(active);
 	__atomic_store_n(&control->sleeping, 1, __ATOMIC_SEQ_CST);
 	i = scan();
 	if (i >= 0) {

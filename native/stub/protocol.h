@@ -187,6 +187,8 @@ struct stub_control {
 	uint32_t cpu;
 	/* Moves with every change that can make a name lead elsewhere (sentry/vfs/dentry.ts). */
 	uint32_t names;
+	/* The same, after waking the sentry: where it has a CPU for itself, it need not wake the thread in its turn. */
+	uint32_t spin_woken;
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];
 };

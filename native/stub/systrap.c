@@ -73,7 +73,7 @@ static uint32_t publish(struct stub_slot *slot)
 	__atomic_exchange_n(&slot->state, STATE_TRAP, __ATOMIC_SEQ_CST);
 	if (control->sleeping) {
 		call6(SYS_WRITE, WAKE_FD, (long)&one, sizeof(one), 0, 0, 0);
-		return 0;
+		return control->cpu == slot->cpu ? 0 : control->spin_woken;
 	}
 	return control->cpu == slot->cpu ? 0 : control->spin;
 }
