@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include <sched.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include "systrap.h"
@@ -27,13 +29,37 @@
 #define MAX_APART 32
 /* Sent on longer ago, and a row computes, or sleeps in a native futex. */
 #define ACTIVE_US 1000
+/* The shortest slice that Linux grants. */
+#define SLICE_NS 100000
 
 /* Where the sandbox may run, and what the sentry is held to (apart_count > 0). */
 static cpu_set_t allowed;
 static int apart[MAX_APART], apart_count;
 
+/*
+ * Who asks for short slices of time gets his at once, also on a CPU where a guest computes or waits busily for him (Linux
+ * 6.12; older ones ignore it). Lost is nothing: a turn of ours is shorter.
+ */
+static void take_short_slices(void)
+{
+	/* struct sched_attr, which Debian 12's C library has not and Linux's header cannot have beside <sched.h>. */
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr;
+
+	if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) < 0 || attr.policy != SCHED_OTHER)
+		return;
+	attr.runtime = SLICE_NS;
+	syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
 void cpus_init(void)
 {
+	take_short_slices();
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
 		memset(&allowed, 0xff, sizeof(allowed));
 }
@@ -96,7 +122,8 @@ int look_around(void)
 	control->cpu = cpu;
 	taken = 1UL << cpu % 64;
 	shares = 0;
-	for (int n = 0; n < running_count && n < 64; n++) {
+	/* Those sent on last. */
+	for (int n = running_count - 1; n >= 0 && n >= running_count - 64; n--) {
 		const struct thread *t = &threads[running[n]];
 
 		if (now - t->resumed_at > ACTIVE_US * cycles_per_us)

@@ -52,6 +52,7 @@ static void set_spin(uint64_t budget)
 	spin_now = budget;
 	/* Guests wait for our own waiting for files, too. */
 	control->spin = budget == spin_limit ? budget * GUEST_PATIENCE : budget;
+	control->spin_woken = budget == spin_limit && budget != 0 ? WAKE_US * cycles_per_us : 0;
 }
 
 /*
@@ -115,11 +116,6 @@ uint64_t spin_budget(void)
 int is_quiet(void)
 {
 	return spin_limit != 0 && spin_max == spin_limit;
-}
-
-void expect_wake(int active)
-{
-	control->spin_woken = active < cpus && is_quiet() ? WAKE_US * cycles_per_us : 0;
 }
 
 void spin_again(void)

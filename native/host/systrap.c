@@ -127,6 +127,7 @@ void begin_row(int i, uint64_t guest_slot)
 	threads[i].guest_slot = guest_slot;
 	threads[i].framed = 1;
 	slot_of(i)->self = guest_slot;
+	slot_of(i)->row = i;
 }
 
 /* Maps slot `local` of an arena as row i. 0 or -errno. */
@@ -182,6 +183,9 @@ int st_set_listener(int fd)
 /* While we spin, host descriptors are looked at so often. */
 #define LOOK_US 4
 #define MAX_EVENTS 64
+/* More running rows than this are not all looked at each time. */
+#define MANY 128
+#define LOOK_ALL_NS 1000000
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
@@ -243,12 +247,21 @@ void drain_sigfd(void)
 	reap();
 }
 
+/* Rows that say they woke us. Guests wrote this: it says where to look first, no more. */
+#define HINTS 8192
+static uint64_t hints[HINTS];
+static int hint_count;
+
 void drain_wake_fd(void)
 {
-	char bytes[4096];
+	ssize_t n;
 
-	while (read(wake_pipe[0], bytes, sizeof(bytes)) == sizeof(bytes))
-		;
+	/* What is forgotten here is found all the same: scan() comes by every row. */
+	while ((n = read(wake_pipe[0], hints + hint_count, (HINTS - hint_count) * sizeof(hints[0]))) > 0) {
+		hint_count += n / sizeof(hints[0]);
+		if (hint_count == HINTS)
+			hint_count = 0;
+	}
 }
 
 /* ---- resume, interrupt, end ------------------------------------------------------------------------------------------ */
@@ -390,23 +403,45 @@ static int take(int i)
 	return i;
 }
 
-static int scan(void)
+/* Looks at `count` running rows, starting where the last look ended. */
+static int scan_some(int count)
 {
 	static int next;
 
-	if (running_count == 0)
-		return -1;
 	if (next >= running_count)
 		next = 0;
-	for (int n = 0, at = next; n < running_count; n++) {
-		if (is_stopped(running[at])) {
-			next = at + 1;
-			return take(running[at]);
-		}
-		if (++at == running_count)
+	for (int n = 0, at = next; n < count && n < running_count; n++) {
+		int i = running[at];
+
+		if (++at >= running_count)
 			at = 0;
+		next = at;
+		if (is_stopped(i))
+			return take(i);
 	}
 	return -1;
+}
+
+/*
+ * A row that has trapped, or -1. Of many rows most sleep in native futexes: a look goes to those that woke us, to the ones
+ * sent on last, and to some of the others.
+ */
+static int scan(void)
+{
+	static unsigned turn;
+
+	while (hint_count > 0) {
+		uint64_t i = hints[--hint_count];
+
+		if (i < THREADS && threads[i].running != 0 && is_stopped(i))
+			return take(i);
+	}
+	/* Not always, or these could keep us from the others. */
+	if (running_count > MANY && (++turn & 3) != 0)
+		for (int n = running_count - 1; n >= running_count - MANY / 2; n--)
+			if (is_stopped(running[n]))
+				return take(running[n]);
+	return scan_some(running_count > MANY ? MANY / 2 : MANY);
 }
 
 static int sort_events(struct epoll_event *evs, int n)
@@ -506,20 +541,31 @@ int st_wait(int resume_row, double timeout)
 		} while (__rdtsc() - start < budget);
 	}
 	offer_cpu();
-	expect_wake(active);
 	__atomic_store_n(&control->sleeping, 1, __ATOMIC_SEQ_CST);
 	i = scan();
 	if (i >= 0) {
 		__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
 		return i;
 	}
-	for (n = 0; n < running_count && !fetch_row(running[n]); n++)
+	/* The latest first. */
+	for (n = running_count - 1; n >= 0 && n >= running_count - MANY && !fetch_row(running[n]); n--)
 		;
 	slept = __rdtsc();
-	n = epoll_pwait2(epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
+	n = 0;
+	if (running_count > MANY && (timeout_ns < 0 || timeout_ns > LOOK_ALL_NS)) {
+		static const struct timespec soon = { 0, LOOK_ALL_NS };
+
+		/* Who trapped just before we went to sleep, and was not looked at, did not wake us. */
+		n = epoll_pwait2(epfd, evs, max, &soon, NULL);
+		if (n == 0)
+			i = scan_some(running_count);
+	}
+	if (i < 0 && n <= 0)
+		n = epoll_pwait2(epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
 	__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
 	*nevents = n > 0 ? sort_events(evs, n) : 0;
-	i = report_ended();
+	if (i < 0)
+		i = report_ended();
 	if (i < 0)
 		i = scan();
 	if (!shared)

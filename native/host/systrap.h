@@ -89,8 +89,6 @@ void spin_init(int spin_us);
 uint64_t spin_budget(void);
 void spin_learn(int met);
 void spin_again(void);
-/* The sentry goes to sleep while so many rows are active. */
-void expect_wake(int active);
 void check_load(int active);
 int is_quiet(void);
 int crowded(int active);

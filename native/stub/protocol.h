@@ -165,7 +165,8 @@ struct stub_slot {
 	struct stub_copy out[MAX_WINDOW_OUT]; /* 408 */
 	uint32_t memo;		/* 536: the answer to the call in progress holds at this control->names; 0: it may change */
 	uint32_t memo_turn;	/* 540: moves when the thread's rights change */
-	uint8_t pad[0x1000 - 544];
+	uint64_t row;		/* 544: what to write to WAKE_FD: the sentry looks at this row first */
+	uint8_t pad[0x1000 - 552];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -179,7 +180,7 @@ static inline uint32_t current_cpu(void)
 }
 
 struct stub_control {
-	/* The sentry sleeps, or is about to: write to WAKE_FD after publishing a trap. */
+	/* The sentry sleeps, or is about to: write slot->row to WAKE_FD after publishing a trap. */
 	uint32_t sleeping;
 	/* Cycles of the time-stamp counter to wait for an answer before sleeping. */
 	uint32_t spin;
@@ -187,7 +188,7 @@ struct stub_control {
 	uint32_t cpu;
 	/* Moves with every change that can make a name lead elsewhere (sentry/vfs/dentry.ts). */
 	uint32_t names;
-	/* The same, after waking the sentry: where it has a CPU for itself, it need not wake the thread in its turn. */
+	/* The same, after waking the sentry, which then need not wake the thread in its turn. */
 	uint32_t spin_woken;
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];

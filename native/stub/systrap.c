@@ -35,8 +35,6 @@ extern long store_two(void *to, uint64_t bytes);
 extern const char site_leave[], site_leave_end[], site_framed[], copy_start[], copy_end[], copy_failed[];
 static void slot_loop(struct stub_slot *slot) __attribute__((noreturn));
 
-static const uint64_t one = 1;
-
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	long ret;
@@ -72,7 +70,7 @@ static uint32_t publish(struct stub_slot *slot)
 	slot->cpu = current_cpu();
 	__atomic_exchange_n(&slot->state, STATE_TRAP, __ATOMIC_SEQ_CST);
 	if (control->sleeping) {
-		call6(SYS_WRITE, WAKE_FD, (long)&one, sizeof(one), 0, 0, 0);
+		call6(SYS_WRITE, WAKE_FD, (long)&slot->row, sizeof(slot->row), 0, 0, 0);
 		return control->cpu == slot->cpu ? 0 : control->spin_woken;
 	}
 	return control->cpu == slot->cpu ? 0 : control->spin;

@@ -28,7 +28,7 @@ const NAMES = [
 const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot']
 const SLOT_FIELDS =
   'state command trap signo code trapno error_code op_count fault_addr context stack result self entry interrupted ' +
-  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn'
+  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row'
 
 const values = new Map<string, number>()
 
