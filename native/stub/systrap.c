@@ -161,11 +161,11 @@ static void copy_in(struct stub_slot *slot, uint32_t how)
 	}
 }
 
-/* Where the answer to the call `nr` with the name in the window is remembered, or would be. NULL: the name is too long. */
-static struct stub_memo *memo_of(struct stub_slot *slot)
+/* Where the answer to a call with the name in the window is remembered, or would be. NULL: the name is too long. */
+static struct stub_memo *memo_of(struct stub_slot *slot, uint32_t len)
 {
 	const uint8_t *name = (uint8_t *)slot + WINDOW_IN_OFFSET;
-	uint32_t len = slot->in_len[0], hash = 2166136261;
+	uint32_t hash = 2166136261;
 
 	if (len == 0 || len > MEMO_NAME)
 		return 0;
@@ -176,7 +176,8 @@ static struct stub_memo *memo_of(struct stub_slot *slot)
 
 static void remember(struct stub_slot *slot, uint64_t nr)
 {
-	struct stub_memo *memo = memo_of(slot);
+	uint32_t len = slot->in_len[0];
+	struct stub_memo *memo = memo_of(slot, len);
 
 	if (memo == 0)
 		return;
@@ -184,8 +185,8 @@ static void remember(struct stub_slot *slot, uint64_t nr)
 	memo->turn = slot->memo_turn;
 	memo->nr = nr;
 	memo->result = slot->result;
-	memo->len = slot->in_len[0];
-	copy_bytes(memo->name, (uint8_t *)slot + WINDOW_IN_OFFSET, memo->len);
+	memo->len = len;
+	copy_bytes(memo->name, (uint8_t *)slot + WINDOW_IN_OFFSET, len);
 }
 
 /* Whether the answer to the call is known; it is in RAX then. */
@@ -193,12 +194,13 @@ static int recall(struct stub_slot *slot, uint64_t nr)
 {
 	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
 	const uint8_t *name = (uint8_t *)slot + WINDOW_IN_OFFSET;
-	const struct stub_memo *memo = memo_of(slot);
+	uint32_t len = slot->in_len[0];
+	const struct stub_memo *memo = memo_of(slot, len);
 
 	if (memo == 0 || memo->names == 0 || memo->names != control->names || memo->turn != slot->memo_turn ||
-	    memo->nr != nr || memo->len != slot->in_len[0])
+	    memo->nr != nr || memo->len != len)
 		return 0;
-	for (uint32_t i = 0; i < memo->len && i < MEMO_NAME; i++)
+	for (uint32_t i = 0; i < len; i++)
 		if (memo->name[i] != name[i])
 			return 0;
 	slot->regs[RAX] = memo->result;
