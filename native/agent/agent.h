@@ -219,6 +219,11 @@ int make_devices(int dev);
 void container_prepare(uint32_t id, int sync);
 /* `sandbox`: init of the sandbox, or 0. */
 void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
+enum { MAX_PASSED = 2 * 64 + 3 };
+/* pass.c: a message with descriptors over a socket; false, or -1 instead of how many came: the other end is gone. */
+bool pass_fds(int socket, const void *text, size_t length, const int *fds, int count);
+int receive_fds(int socket, void *text, size_t length, int *fds);
+
 /* spare.c: the container that is there before it is ordered. */
 enum { SPARE_CONTAINER = 1 };
 void spare_start(void);

@@ -1,7 +1,7 @@
 /*
  * 9P connections: the kernel's client cannot use a virtio-serial port as its transport (virtio_console has no
- * read_iter), so mount(2) gets two pipes, which cost less than a socketpair, and this loop carries bytes between them and
- * the port. Each mount has a port and pipes of its own; nothing here looks into the messages.
+ * read_iter), so mount(2) gets two pipes, which cost less than a socketpair, and threads carry bytes between them and the
+ * port. Each mount has a port and pipes of its own; of the messages nothing but their lengths is looked at.
  *
  * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from a 9P file into a pipe holds the
  * pipe's lock while it waits for the server, and pid 1, about to read that pipe, waits for the lock.
@@ -11,6 +11,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,24 +25,28 @@
 enum {
 	RELAY_BUFFER = 131072,
 	MAX_RELAYS = 64,
-	PORT_BUFFER = 4096, /* of virtio_console: a read gives one at most */
 	PATIENCE_MS = 5000, /* for the host's end of a port */
 };
 
-/* Bytes that were read from one side and not yet written to the other. */
-struct pipe_buffer {
-	unsigned char bytes[RELAY_BUFFER];
-	size_t start, length;
-};
-
+/*
+ * Two threads for each mount, one for each way, which block in their reads: emulated, every call counts, and a loop over
+ * poll(2) makes a third more of them.
+ */
 struct relay {
-	int port;
+	int number, port;
 	int in, out; /* to the kernel's client, and from it; -1: not mounted */
-	struct pipe_buffer to_host, to_kernel;
-	int slot; /* of `port` in the poll set; in and out are behind it */
+	pthread_t inward, outward;
+	/* One way has ended, so the other has to; and the inward one is past its last read. */
+	atomic_bool stopping, inward_ended;
+	/* Of the message that the port is giving. */
+	unsigned char header[4];
+	unsigned header_length;
+	uint32_t missing;
+	unsigned char to_host[RELAY_BUFFER], to_kernel[RELAY_BUFFER];
 };
 
 static struct relay *relays[MAX_RELAYS];
+static pthread_mutex_t relays_lock = PTHREAD_MUTEX_INITIALIZER;
 /* pid 1's end: a port's number with a descriptor, answered by 0 or an errno. */
 static int control = -1;
 
@@ -103,15 +110,119 @@ static void open_ports(void)
 		closedir(dir);
 }
 
+/* The port is found anew for the next mount: it may have been taken out and another put in by its name. */
+static void forget(struct relay *r)
+{
+	pthread_mutex_lock(&relays_lock);
+	relays[r->number] = NULL;
+	pthread_mutex_unlock(&relays_lock);
+	close(r->port);
+	free(r);
+}
+
+static bool write_all(int to, const unsigned char *bytes, size_t length)
+{
+	while (length) {
+		ssize_t n = write(to, bytes, length);
+		if (n <= 0)
+			return false;
+		bytes += n;
+		length -= n;
+	}
+	return true;
+}
+
+/*
+ * Follows the messages that come from the port: true after the last byte of one. The reader behind the pipe is to be woken
+ * once for a message, of which a read of the port gives a piece.
+ */
+static bool ends_message(struct relay *r, const unsigned char *bytes, size_t length)
+{
+	while (length) {
+		if (r->header_length < 4) {
+			r->header[r->header_length++] = *bytes++;
+			length--;
+			if (r->header_length < 4)
+				continue;
+			const unsigned char *h = r->header;
+			uint32_t size = h[0] | h[1] << 8 | h[2] << 16 | (uint32_t)h[3] << 24;
+			r->missing = size < 4 ? 0 : size - 4;
+		}
+		uint32_t here = r->missing < length ? r->missing : length;
+		bytes += here;
+		length -= here;
+		r->missing -= here;
+		if (r->missing == 0)
+			r->header_length = 0;
+	}
+	return r->header_length == 0;
+}
+
+static void woken(int signal)
+{
+	(void)signal;
+}
+
+/* Wakes a thread from a call that blocks; sent again and again, since it may be about to make it. */
+static void prod(pthread_t thread)
+{
+	pthread_kill(thread, SIGUSR1);
+	usleep(1000);
+}
+
+static void *outward(void *arg)
+{
+	struct relay *r = arg;
+	ssize_t n;
+
+	while (!r->stopping && (n = read(r->out, r->to_host, RELAY_BUFFER)) > 0 && write_all(r->port, r->to_host, n))
+		;
+	r->stopping = true;
+	while (!r->inward_ended)
+		prod(r->inward);
+	return NULL;
+}
+
+/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
+static void *inward(void *arg)
+{
+	struct relay *r = arg;
+	ssize_t n = 0;
+
+	bool paired = !pthread_create(&r->outward, NULL, outward, r);
+	while (paired && !r->stopping) {
+		size_t length = 0;
+		bool whole = false;
+		while (!whole && length < RELAY_BUFFER && (n = read(r->port, r->to_kernel + length, RELAY_BUFFER - length)) > 0) {
+			whole = ends_message(r, r->to_kernel + length, n);
+			length += n;
+		}
+		if (n <= 0 || !write_all(r->in, r->to_kernel, length))
+			break;
+	}
+	r->stopping = true;
+	r->inward_ended = true;
+	while (paired && pthread_tryjoin_np(r->outward, NULL))
+		prod(r->outward);
+	close(r->in);
+	close(r->out);
+	forget(r);
+	return NULL;
+}
+
 /* In the relay: 0 or an errno. Takes the pipes over. */
 static int attach(unsigned number, int in, int out)
 {
-	struct relay *r = number < MAX_RELAYS ? relays[number] : NULL;
+	struct relay *r;
 	char name[16];
 
 	if (number >= MAX_RELAYS)
 		return EINVAL;
-	if (r && r->in >= 0)
+	pthread_mutex_lock(&relays_lock);
+	r = relays[number];
+	bool busy = r && r->in >= 0;
+	pthread_mutex_unlock(&relays_lock);
+	if (busy)
 		return EBUSY;
 	if (!r) {
 		if (!(r = calloc(1, sizeof *r)))
@@ -130,112 +241,30 @@ static int attach(unsigned number, int in, int out)
 			break;
 		usleep(1000);
 	}
-	fcntl(in, F_SETFL, O_NONBLOCK);
-	fcntl(out, F_SETFL, O_NONBLOCK);
+	r->number = number;
 	r->in = in;
 	r->out = out;
+	fcntl(r->port, F_SETFL, 0);
 	relays[number] = r;
+	if (pthread_create(&r->inward, NULL, inward, r)) {
+		forget(r);
+		return ENOMEM;
+	}
+	pthread_detach(r->inward);
 	return 0;
 }
 
 static void hear(int from)
 {
-	unsigned char number = 255, answer;
-	union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } space;
-	struct iovec iov = { &number, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof space };
-	ssize_t n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = n == 1 ? CMSG_FIRSTHDR(&m) : NULL;
-	int ends[2];
+	unsigned char number, answer;
+	int ends[MAX_PASSED], count = receive_fds(from, &number, 1, ends);
 
-	if (n <= 0)
+	if (count < 0)
 		_exit(0);
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof ends))
-		return;
-	memcpy(ends, CMSG_DATA(c), sizeof ends);
-	answer = attach(number, ends[0], ends[1]);
-	if (answer) {
-		close(ends[0]);
-		close(ends[1]);
-	}
+	answer = count == 2 ? attach(number, ends[0], ends[1]) : EPROTO;
+	for (int i = 0; answer && i < count; i++)
+		close(ends[i]);
 	send(from, &answer, 1, MSG_NOSIGNAL);
-}
-
-/* The port is found anew for the next mount: it may have been taken out and another put in by its name. */
-static void hang_up(int number)
-{
-	close(relays[number]->in);
-	close(relays[number]->out);
-	close(relays[number]->port);
-	free(relays[number]);
-	relays[number] = NULL;
-}
-
-/*
- * Moves what is there. `whole`: what a read gives when there is more. Each call counts: emulated, they are half of what a
- * message costs. False: one side is gone.
- */
-static bool carry(int from, int to, struct pipe_buffer *b, size_t whole)
-{
-	for (;;) {
-		if (b->length == 0) {
-			/* The reader behind the pipe is to be woken once for all of a port's buffers. */
-			ssize_t n;
-			b->start = 0;
-			do {
-				n = read(from, b->bytes + b->length, sizeof b->bytes - b->length);
-				if (n > 0)
-					b->length += n;
-			} while (n > 0 && n % whole == 0 && b->length < sizeof b->bytes);
-			if (b->length == 0)
-				return n < 0 && (errno == EAGAIN || errno == EINTR);
-		}
-		bool more = b->length == sizeof b->bytes;
-		while (b->length) {
-			ssize_t n = write(to, b->bytes + b->start, b->length);
-			if (n < 0)
-				return errno == EAGAIN || errno == EINTR;
-			b->start += n;
-			b->length -= n;
-		}
-		if (!more)
-			return true;
-	}
-}
-
-static void __attribute__((noreturn)) relay_loop(int from)
-{
-	static struct pollfd fds[1 + 3 * MAX_RELAYS];
-
-	for (;;) {
-		int count = 0;
-		fds[count++] = (struct pollfd){ from, POLLIN, 0 };
-		for (int i = 0; i < MAX_RELAYS; i++) {
-			struct relay *r = relays[i];
-			if (!r || r->in < 0)
-				continue;
-			r->slot = count;
-			short port = (r->to_kernel.length ? 0 : POLLIN) | (r->to_host.length ? POLLOUT : 0);
-			fds[count++] = (struct pollfd){ r->port, port, 0 };
-			fds[count++] = (struct pollfd){ r->in, r->to_kernel.length ? POLLOUT : 0, 0 };
-			fds[count++] = (struct pollfd){ r->out, r->to_host.length ? 0 : POLLIN, 0 };
-		}
-		if (poll(fds, count, -1) < 0)
-			continue;
-		for (int i = 0; i < MAX_RELAYS; i++) {
-			struct relay *r = relays[i];
-			if (!r || r->in < 0)
-				continue;
-			bool outward = fds[r->to_host.length ? r->slot : r->slot + 2].revents != 0;
-			bool inward = fds[r->to_kernel.length ? r->slot + 1 : r->slot].revents != 0;
-			/* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
-			if ((outward && !carry(r->out, r->port, &r->to_host, RELAY_BUFFER)) ||
-			    (inward && !carry(r->port, r->in, &r->to_kernel, PORT_BUFFER)))
-				hang_up(i);
-		}
-		if (fds[0].revents)
-			hear(from);
-	}
 }
 
 pid_t relay_start(void)
@@ -251,7 +280,15 @@ pid_t relay_start(void)
 		open_ports();
 		/* Answers the agent, which greets the host then. */
 		send(pair[1], "", 1, MSG_NOSIGNAL);
-		relay_loop(pair[1]);
+		/* No SA_RESTART: a call that blocks ends. */
+		sigset_t prods;
+		sigemptyset(&prods);
+		sigaddset(&prods, SIGUSR1);
+		sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
+		/* pid 1 blocks all of them. */
+		sigprocmask(SIG_UNBLOCK, &prods, NULL);
+		for (;;)
+			hear(pair[1]);
 	}
 	close(pair[1]);
 	control = pair[0];
@@ -263,23 +300,18 @@ int relay_open(int port, int transport[2])
 {
 	unsigned char number = port, answer = EIO;
 	int in[2], out[2];
-	union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } space = { 0 };
-	struct iovec iov = { &number, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.bytes, .msg_controllen = sizeof space };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 	if (pipe2(in, O_CLOEXEC))
 		return -errno;
 	if (pipe2(out, O_CLOEXEC)) {
+		int error = errno;
 		close(in[0]);
 		close(in[1]);
-		return -EMFILE;
+		return -error;
 	}
 	/* Room for a whole answer, where the limit allows: who fills a pipe has to sleep and be woken. */
 	fcntl(in[1], F_SETPIPE_SZ, 1 << 20);
-	c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(2 * sizeof(int));
-	memcpy(CMSG_DATA(c), (int[2]){ in[1], out[0] }, 2 * sizeof(int));
-	if (sendmsg(control, &m, MSG_NOSIGNAL) != 1 || recv(control, &answer, 1, 0) != 1)
+	if (!pass_fds(control, &number, 1, (int[2]){ in[1], out[0] }, 2) || recv(control, &answer, 1, 0) != 1)
 		answer = EIO;
 	close(in[1]);
 	close(out[0]);

@@ -39,7 +39,7 @@ static struct made { uint32_t type, flags; const char *source, *options; int fd;
 	{ MOUNT_CGROUP, 15, "cgroup", "", -1 },
 };
 
-enum { MADE = sizeof made / sizeof *made, MAX_PASSED = 2 * 64 + 3 };
+enum { MADE = sizeof made / sizeof *made };
 
 static struct { pid_t pid; int sync, mounts; } spare = { 0, -1, -1 };
 static unsigned char *order; /* MAX_FRAME bytes, shared */
@@ -82,38 +82,6 @@ int spare_mount(const struct mount_order *m)
 	return -1;
 }
 
-static bool pass(int sync, const void *text, size_t length, const int *fds, int count)
-{
-	union { char bytes[CMSG_SPACE(MAX_PASSED * sizeof(int))]; struct cmsghdr align; } control = { 0 };
-	struct iovec iov = { (void *)text, length };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (count) {
-		m.msg_control = control.bytes, m.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(count * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
-	}
-	return sendmsg(sync, &m, MSG_NOSIGNAL) == (ssize_t)length;
-}
-
-/* How many descriptors came; -1: the other end is gone. */
-static int receive(int sync, void *text, size_t length, int *fds)
-{
-	union { char bytes[CMSG_SPACE(MAX_PASSED * sizeof(int))]; struct cmsghdr align; } control;
-	struct iovec iov = { text, length };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control };
-
-	if (recvmsg(sync, &m, MSG_CMSG_CLOEXEC) != (ssize_t)length)
-		return -1;
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	if (!c || c->cmsg_type != SCM_RIGHTS)
-		return 0;
-	int count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-	memcpy(fds, CMSG_DATA(c), count * sizeof(int));
-	return count;
-}
-
 /* Descriptors that go along with an order: transports by port, then the process's ends of its pipes. */
 static int listed(struct container_order *o, int stdio[3], int **list)
 {
@@ -140,8 +108,8 @@ static void __attribute__((noreturn)) spare_main(int sync)
 	for (int i = 0; i < MADE; i++)
 		if ((made[i].fd = make(&made[i])) >= 0)
 			fds[held++] = made[i].fd;
-	pass(sync, "M", 1, fds, held);
-	int count = receive(sync, &length, sizeof length, fds);
+	pass_fds(sync, "M", 1, fds, held);
+	int count = receive_fds(sync, &length, sizeof length, fds);
 	struct reader r = { order, order + length, false };
 	if (count < 0 || !read_container(&r, &o))
 		_exit(0);
@@ -173,7 +141,7 @@ void spare_start(void)
 	}
 	close(pair[1]);
 	/* We hold the mounts, too: those that no container uses are then never taken down. */
-	if (pid < 0 || receive(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
+	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
 		say("agent: no spare container\n");
 		close(pair[0]);
 		return;
@@ -205,7 +173,7 @@ int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const u
 		fds[i] = *list[i];
 	memcpy(order, bytes, length);
 	/* Then its end is what is reported. */
-	if (!pass(spare.sync, &length, sizeof length, fds, count))
+	if (!pass_fds(spare.sync, &length, sizeof length, fds, count))
 		kill(pid, SIGKILL);
 	for (int i = 0; i < 3; i++)
 		if (stdio[i] >= 0)
