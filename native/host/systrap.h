@@ -1,7 +1,8 @@
 /*
  * What the parts of the systrap driver share: the table of guest threads, and how one is commanded.
  *
- * systrap.c: set-up, commands, the wait. systrap-orders.c: operations, clones and file mappings in a stopped thread.
+ * systrap.c: set-up and commands. systrap-wait.c: the wait. systrap-orders.c: operations, clones and file mappings in a
+ * stopped thread.
  * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
  * systrap-arenas.c: arenas for the next forks; systrap-usage.c: what ended processes had used. One thread only: the sentry's.
  */
@@ -49,6 +50,8 @@ extern struct stub_control *control;
 extern int listener, sigfd, wake_pipe[2];
 /* Rows whose threads run guest code. */
 extern int running[], running_count;
+/* All that the sentry waits for. */
+extern int epfd;
 /* No row from here on was ever used. */
 extern int high;
 /* How long both sides spin before they sleep, at most, in cycles: 0 to tens of µs, by how busy the machine is. */
@@ -83,6 +86,9 @@ void reap(void);
 /* Collects ended children and what woke the sentry. */
 void drain_sigfd(void);
 void drain_wake_fd(void);
+/* A row runs no guest code any more; one has ended, which is to be told. */
+void stop_running(int i);
+void note_end(int i);
 
 /* systrap-spin.c: the sentry's budget, whether the last sleep was one that spinning would have spared, a look at the load. */
 void spin_init(int spin_us);
@@ -121,6 +127,8 @@ struct order;
 void take_notification(struct order *order);
 /* Waits until row i is stopped again. `order` NULL: no notification is due. 0, or -ESRCH when it ended. */
 int await(int i, struct order *order);
+/* Lets a stopped thread go on. 0 or -ESRCH. */
+int st_resume(int i);
 /* A stopped thread will not go on soon. */
 void st_park(int i);
 /* Makes sure that a stopped thread has a signal frame, which holds its FPU state. 0 or -ESRCH. */

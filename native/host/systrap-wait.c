@@ -1,0 +1,263 @@
+/*
+ * The wait of the systrap driver (native/host/systrap.c): which thread has trapped, and what the host has to tell. In C for
+ * the reason that systrap.c has: this is the sentry's innermost loop.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "systrap.h"
+
+#define HOT 16
+/* While we spin, host descriptors are looked at so often. */
+#define LOOK_US 4
+#define MAX_EVENTS 64
+/* More running rows than this are not all looked at each time. */
+#define MANY 128
+#define LOOK_ALL_NS 1000000
+
+/* Rows that ended and have to be reported. */
+static int ended[THREADS], ended_count;
+
+void note_end(int i)
+{
+	ended[ended_count++] = i;
+}
+
+/* Rows that say they woke us. Guests wrote this: it says where to look first, no more. */
+#define HINTS 8192
+static uint64_t hints[HINTS];
+static int hint_count;
+
+void drain_wake_fd(void)
+{
+	ssize_t n;
+
+	/* What is forgotten here is found all the same: scan() comes by every row. */
+	while ((n = read(wake_pipe[0], hints + hint_count, (HINTS - hint_count) * sizeof(hints[0]))) > 0) {
+		hint_count += n / sizeof(hints[0]);
+		if (hint_count == HINTS)
+			hint_count = 0;
+	}
+}
+
+/*
+ * Counts the signals that a call's site has cost; collisions only make a site look hot too early. Patching costs about as
+ * much as HOT of them.
+ */
+static void count_site(struct thread *t)
+{
+	static uint8_t heat[8192];
+	uint64_t site = t->regs[RIP_INDEX];
+	uint8_t *count = &heat[(site ^ site >> 13 ^ (uint64_t)t->pid * 31) % sizeof(heat)];
+
+	if (++*count == HOT) {
+		*count = 0;
+		t->hot = 1;
+	}
+}
+
+/* Copies a stopped row's registers and trap out of its slot. */
+static int take(int i)
+{
+	struct thread *t = &threads[i];
+	const volatile struct stub_slot *slot = slot_of(i);
+
+	stop_running(i);
+	memcpy(t->regs, (const void *)slot->regs, sizeof(t->regs));
+	t->trap = slot->trap;
+	t->framed = slot->entry == 0;
+	t->cpu = slot->cpu;
+	note_trap(i, slot->trapped_at, slot->computed);
+	t->hot = 0;
+	if (t->trap == TRAP_SYSCALL) {
+		if (t->framed)
+			count_site(t);
+	} else if (t->trap == TRAP_FAULT) {
+		t->signo = slot->signo;
+		t->code = slot->code;
+		t->fault_addr = slot->fault_addr;
+		t->trapno = slot->trapno;
+		t->error_code = slot->error_code;
+		if (t->signo != SIGSEGV && t->signo != SIGBUS && t->signo != SIGFPE && t->signo != SIGILL &&
+		    t->signo != SIGTRAP)
+			t->trap = TRAP_INTERRUPT;
+	} else {
+		t->trap = TRAP_INTERRUPT;
+	}
+	return i;
+}
+
+/* Looks at `count` running rows, starting where the last look ended. */
+static int scan_some(int count)
+{
+	static int next;
+
+	if (next >= running_count)
+		next = 0;
+	for (int n = 0, at = next; n < count && n < running_count; n++) {
+		int i = running[at];
+
+		if (++at >= running_count)
+			at = 0;
+		next = at;
+		if (is_stopped(i))
+			return take(i);
+	}
+	return -1;
+}
+
+/*
+ * A row that has trapped, or -1. Of many rows most sleep in native futexes: a look goes to those that woke us, to the ones
+ * sent on last, and to some of the others.
+ */
+static int scan(void)
+{
+	static unsigned turn;
+
+	while (hint_count > 0) {
+		uint64_t i = hints[--hint_count];
+
+		if (i < THREADS && threads[i].running != 0 && is_stopped(i))
+			return take(i);
+	}
+	/* Not always, or these could keep us from the others. */
+	if (running_count > MANY && (++turn & 3) != 0)
+		for (int n = running_count - 1; n >= running_count - MANY / 2; n--)
+			if (is_stopped(running[n]))
+				return take(running[n]);
+	return scan_some(running_count > MANY ? MANY / 2 : MANY);
+}
+
+static int sort_events(struct epoll_event *evs, int n)
+{
+	int kept = 0;
+
+	for (int k = 0; k < n; k++) {
+		if (evs[k].data.u32 == UINT32_MAX)
+			drain_sigfd();
+		else if (evs[k].data.u32 == UINT32_MAX - 1)
+			take_notification(NULL);
+		else if (evs[k].data.u32 == UINT32_MAX - 2)
+			drain_wake_fd();
+		else
+			evs[kept++] = evs[k];
+	}
+	return kept;
+}
+
+static int report_ended(void)
+{
+	while (ended_count > 0) {
+		int i = ended[--ended_count];
+
+		if (threads[i].dead && !threads[i].zombie)
+			return i;
+	}
+	return -1;
+}
+
+/* Mirrored by native/systrap.ts. */
+static struct {
+	int32_t count;
+	struct epoll_event events[MAX_EVENTS]; /* packed: 12 bytes each */
+} wait_result;
+
+void *st_wait_result(void)
+{
+	return &wait_result;
+}
+
+/*
+ * Waits for a trap or a host event. timeout in ns, < 0 for ever. Returns a row or -1; `wait_result` says how many
+ * host events there are. `resume_row` ≥ 0 is resumed first: one foreign call for the two.
+ *
+ * Spins while guest code runs, as long as spinning pays: a budget that ends without an event is halved, a trap that was
+ * published soon after falling asleep doubles it. With nobody running it sleeps at once.
+ */
+int st_wait(int resume_row, double timeout)
+{
+	struct epoll_event *evs = wait_result.events;
+	int *nevents = &wait_result.count;
+	const int max = MAX_EVENTS;
+	long timeout_ns = (long)timeout;
+	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
+	static unsigned turns;
+	uint64_t start, looked, slept, budget;
+	int i, n, active, shared;
+
+	*nevents = 0;
+	if (resume_row >= 0)
+		st_resume(resume_row);
+	i = report_ended();
+	if (i < 0)
+		i = scan();
+	/* Busy guests must not starve host descriptors and timers. */
+	if (i >= 0 && (++turns & 63) != 0)
+		return i;
+	if (i >= 0 || timeout_ns == 0) {
+		n = epoll_wait(epfd, evs, max, 0);
+		*nevents = n > 0 ? sort_events(evs, n) : 0;
+		return i >= 0 ? i : scan();
+	}
+	active = look_around();
+	check_load(active);
+	shared = shares_cpu(active);
+	budget = shared || active == 0 ? 0 : spin_budget();
+	if (budget > 0) {
+
+		if (timeout_ns > 0 && (uint64_t)timeout_ns * cycles_per_us / 1000 < budget)
+			budget = (uint64_t)timeout_ns * cycles_per_us / 1000;
+		start = __rdtsc();
+		looked = start;
+		do {
+			i = scan();
+			if (i >= 0)
+				return i;
+			/* What one guest sends another through a socket of the host's is news of the host's. */
+			if (watched_fds > 0 && __rdtsc() - looked > LOOK_US * cycles_per_us) {
+				n = epoll_wait(epfd, evs, max, 0);
+				*nevents = n > 0 ? sort_events(evs, n) : 0;
+				if (*nevents > 0)
+					return scan();
+				looked = __rdtsc();
+			}
+			_mm_pause();
+		} while (__rdtsc() - start < budget);
+	}
+	offer_cpu();
+	__atomic_store_n(&control->sleeping, 1, __ATOMIC_SEQ_CST);
+	i = scan();
+	if (i >= 0) {
+		__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
+		return i;
+	}
+	/* The latest first. */
+	for (n = running_count - 1; n >= 0 && n >= running_count - MANY && !fetch_row(running[n]); n--)
+		;
+	slept = __rdtsc();
+	n = 0;
+	if (running_count > MANY && (timeout_ns < 0 || timeout_ns > LOOK_ALL_NS)) {
+		static const struct timespec soon = { 0, LOOK_ALL_NS };
+
+		/* Who trapped just before we went to sleep, and was not looked at, did not wake us. */
+		n = epoll_pwait2(epfd, evs, max, &soon, NULL);
+		if (n == 0)
+			i = scan_some(running_count);
+	}
+	if (i < 0 && n <= 0)
+		n = epoll_pwait2(epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
+	__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
+	*nevents = n > 0 ? sort_events(evs, n) : 0;
+	if (i < 0)
+		i = report_ended();
+	if (i < 0)
+		i = scan();
+	if (!shared)
+		spin_learn(i >= 0 && (int64_t)(slot_of(i)->trapped_at - slept) < (int64_t)spin_max);
+	return i;
+}
