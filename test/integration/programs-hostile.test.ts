@@ -5,6 +5,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -46,10 +47,33 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(base, { recursive: true, force: true }))
 
+interface Holder {
+  pid: number
+  name: string
+  fds: string[]
+  status: Map<string, string>
+  namespaces: string
+}
+
+function holder(pid: number): Holder {
+  return {
+    pid,
+    name: readFileSync(`/proc/${pid}/comm`, 'latin1').trim(),
+    fds: readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`)),
+    status: new Map(
+      readFileSync(`/proc/${pid}/status`, 'latin1')
+        .split('\n')
+        .map((line) => line.split(':\t') as [string, string]),
+    ),
+    namespaces: ['user', 'mnt', 'net', 'pid', 'ipc', 'uts'].map((ns) => readlinkSync(`/proc/${pid}/ns/${ns}`)).join(),
+  }
+}
+
+const hasEnded = (pid: number): boolean =>
+  !existsSync(`/proc/${pid}/stat`) || /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+
 /** All processes below one, with what the host says they hold. */
-function held(
-  root: number,
-): { pid: number; name: string; fds: string[]; status: Map<string, string>; namespaces: string }[] {
+function held(root: number): Holder[] {
   const parents = new Map<number, number>()
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
@@ -61,17 +85,15 @@ function held(
   }
   const pids = [root]
   for (const pid of pids) for (const [child, parent] of parents) if (parent === pid) pids.push(child)
-  return pids.slice(1).map((pid) => ({
-    pid,
-    name: readFileSync(`/proc/${pid}/comm`, 'latin1').trim(),
-    fds: readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`)),
-    status: new Map(
-      readFileSync(`/proc/${pid}/status`, 'latin1')
-        .split('\n')
-        .map((line) => line.split(':\t') as [string, string]),
-    ),
-    namespaces: ['user', 'mnt', 'net', 'pid', 'ipc', 'uts'].map((ns) => readlinkSync(`/proc/${pid}/ns/${ns}`)).join(),
-  }))
+  return pids.slice(1).flatMap((pid) => {
+    try {
+      return [holder(pid)]
+    } catch (error) {
+      // The guest's children die while we look.
+      if (hasEnded(pid)) return []
+      throw error
+    }
+  })
 }
 
 const isRoot = process.getuid?.() === 0
