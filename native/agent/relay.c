@@ -245,7 +245,9 @@ static int attach(unsigned number, int in, int out)
 	r->in = in;
 	r->out = out;
 	fcntl(r->port, F_SETFL, 0);
+	pthread_mutex_lock(&relays_lock);
 	relays[number] = r;
+	pthread_mutex_unlock(&relays_lock);
 	if (pthread_create(&r->inward, NULL, inward, r)) {
 		forget(r);
 		return ENOMEM;
@@ -281,12 +283,7 @@ pid_t relay_start(void)
 		/* Answers the agent, which greets the host then. */
 		send(pair[1], "", 1, MSG_NOSIGNAL);
 		/* No SA_RESTART: a call that blocks ends. */
-		sigset_t prods;
-		sigemptyset(&prods);
-		sigaddset(&prods, SIGUSR1);
 		sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
-		/* pid 1 blocks all of them. */
-		sigprocmask(SIG_UNBLOCK, &prods, NULL);
 		for (;;)
 			hear(pair[1]);
 	}

@@ -161,8 +161,7 @@ int shares_cpu(int active)
 	return 1;
 }
 
-/* Moves a thread (0: us) to a CPU, and holds it there. */
-static int hold_on(int tid, uint32_t cpu)
+int hold_on(int tid, uint32_t cpu)
 {
 	cpu_set_t only;
 

@@ -298,15 +298,9 @@ static int copy_frame(int parent, int child, int64_t delta)
  */
 static int hold_cpu(int i, uint32_t cpu, cpu_set_t *saved)
 {
-	cpu_set_t here;
-
-	if (sched_getaffinity(threads[i].tid, sizeof(*saved), saved) < 0)
+	if (cpu >= CPU_SETSIZE || sched_getaffinity(threads[i].tid, sizeof(*saved), saved) < 0)
 		return -1;
-	CPU_ZERO(&here);
-	if (cpu >= CPU_SETSIZE)
-		return -1;
-	CPU_SET(cpu, &here);
-	return sched_setaffinity(threads[i].tid, sizeof(here), &here);
+	return hold_on(threads[i].tid, cpu);
 }
 
 /* fork: row c (mapped, slot `local` of arena_fd) becomes a copy of row i. 0 or -errno. */

@@ -209,7 +209,6 @@ int st_wait(int resume_row, double timeout)
 	shared = shares_cpu(active);
 	budget = shared || active == 0 ? 0 : spin_budget();
 	if (budget > 0) {
-
 		if (timeout_ns > 0 && (uint64_t)timeout_ns * cycles_per_us / 1000 < budget)
 			budget = (uint64_t)timeout_ns * cycles_per_us / 1000;
 		start = __rdtsc();

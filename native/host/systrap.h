@@ -119,6 +119,8 @@ void note_trap(int i, uint64_t at, uint32_t computed);
 /* Guests may run everywhere again; for one row: it ends. */
 void share_cpus(void);
 void forget_cpu(int i);
+/* Moves a thread (tid 0: us) to a CPU, and holds it there. 0 or -1. */
+int hold_on(int tid, uint32_t cpu);
 /* A clone runs where the sandbox may, wherever its parent is held. */
 void free_cpus(int tid);
 

@@ -117,7 +117,7 @@ export class SlotWindow {
     this.used = 0
   }
 
-  /** Only the stub's own page is asked again while `names` stays as it is. */
+  /** The stub keeps the answer to the call in progress for as long as `control->names` is `names`. */
   remember(names: number): void {
     this.words[MEMO] = names
   }
