@@ -64,7 +64,11 @@ export const stRun = libhost.func('st_run', 'long', ['int', 'void *', 'int']) as
   ops: Bytes,
   count: number,
 ) => number
-export const stSetCall = libhost.func('st_set_call', 'void', ['int', 'int']) as (nr: number, how: number) => void
+export const stSetCall = libhost.func('st_set_call', 'void', ['int', 'int', 'int']) as (
+  nr: number,
+  how: number,
+  check: number,
+) => void
 export const stBlock = libhost.func('st_block', 'void', ['int']) as (row: number) => void
 export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
   row: number,
@@ -118,9 +122,9 @@ export function stWaitResult(): Uint32Array {
   return new Uint32Array(memoryAt(waitResult(), 4 + 12 * MAX_EVENTS))
 }
 
-/** The head of the page that all stubs see, after stInit: struct stub_control. */
-export function stControl(): Uint32Array {
-  return new Uint32Array(memoryAt(control(), 16))
+/** The pages that all stubs see, after stInit: struct stub_control and what follows. */
+export function stControl(size: number): ArrayBuffer {
+  return memoryAt(control(), size)
 }
 
 /** The thread table after stInit. */

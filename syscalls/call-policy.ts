@@ -12,6 +12,28 @@ const DIRECT = new Set([
 ])
 /** What asks of a name whether it is a link gets the same answer until names change: GuestThread.remember(). */
 const REMEMBERED = new Set(['readlink', 'readlinkat'])
+/** CHECK_* of native/stub/protocol.h: what an argument has to be like for the name to be looked at. */
+const ANY = 1 << 3
+const OPEN = 2 << 3
+const AT = 3 << 3
+const MODE = 4 << 3
+const ACCESS = 5 << 3
+const STATX = 6 << 3
+const SIZE = 7 << 3
+/** Calls that only ask for a name, with the index of that argument. */
+const CHECKS = new Map([
+  ['stat', ANY],
+  ['lstat', ANY],
+  ['open', OPEN | 1],
+  ['openat', OPEN | 2],
+  ['newfstatat', AT | 3],
+  ['access', MODE | 1],
+  ['faccessat', MODE | 2],
+  ['faccessat2', ACCESS | 2],
+  ['statx', STATX | 2],
+  ['readlink', SIZE | 2],
+  ['readlinkat', SIZE | 3],
+])
 /** In the order of GuestThread.answer(). */
 const ANSWERED = ['getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid']
 
@@ -24,6 +46,7 @@ export function callPolicy(call: Syscall): CallPolicy {
     bytes: -1,
     sixteen: -1,
     memo: REMEMBERED.has(call.name),
+    check: CHECKS.get(call.name) ?? 0,
     answer: ANSWERED.indexOf(call.name),
   }
   const { signature } = call

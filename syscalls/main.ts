@@ -32,6 +32,7 @@ import { placeStubs } from '../sentry/platform/zygote.ts'
 import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { Dentry } from '../sentry/vfs/dentry.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
+import { shareNames } from '../sentry/vfs/known-names.ts'
 import { callPolicy, fillsMemory } from './call-policy.ts'
 import { startDebugLog } from './debug-log.ts'
 import { SYSCALL_BY_NR, SYSCALLS } from './table.ts'
@@ -69,6 +70,7 @@ function start(config: BootConfig): { kernel: Kernel; end: () => void } {
   phase('zygote ready')
   platform.names[0] = Dentry.generation
   Dentry.names = platform.names
+  shareNames(platform.known)
   const kernel = new Kernel(
     platform,
     SYSCALL_BY_NR.map((call) => call?.handler ?? null),

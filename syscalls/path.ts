@@ -7,6 +7,7 @@ import { CAP_MKNOD, CAP_SYS_CHROOT } from '../sentry/kernel/credentials.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { isDeleted, pathName } from '../sentry/vfs/d-path.ts'
+import { tellNoLink } from '../sentry/vfs/known-names.ts'
 import {
   linkAt,
   mkdirAt,
@@ -20,7 +21,14 @@ import {
   unlinkAt,
 } from '../sentry/vfs/namei.ts'
 import type { Path } from '../sentry/vfs/path.ts'
-import { LOOKUP_DIRECTORY, LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt, walkIsSteady } from '../sentry/vfs/path-walk.ts'
+import {
+  LOOKUP_DIRECTORY,
+  LOOKUP_EMPTY,
+  LOOKUP_FOLLOW,
+  walkAt,
+  walkIsEverybodys,
+  walkIsSteady,
+} from '../sentry/vfs/path-walk.ts'
 import { MAY_EXEC, permission } from '../sentry/vfs/permission.ts'
 import { touchAtime } from '../sentry/vfs/times.ts'
 
@@ -128,8 +136,11 @@ function readlink(t: Task, dirfd: number, nameAddr: number, out: number, size: n
   const inode = path.inode
   // '' names an O_PATH descriptor of a link; of anything else it says ENOENT.
   if (!inode.isSymlink) {
-    // realpath(3) asks this of every directory on its way, again and again.
-    if (inode.isDir && walkIsSteady(name)) t.thread.remember()
+    // realpath(3) asks this of every name on its way, again and again.
+    if (walkIsSteady(name)) {
+      if (inode.isDir) t.thread.remember()
+      if (walkIsEverybodys()) tellNoLink(t, name, path.dentry)
+    }
     return name.length === 0 ? -ENOENT : -EINVAL
   }
   const text = inode.readlink(t)

@@ -240,9 +240,9 @@ function access(t: Task, dirfd: number, nameAddr: number, mode: number, flags: n
   const lookup =
     ((flags & AT_SYMLINK_NOFOLLOW) === 0 ? LOOKUP_FOLLOW : 0) | ((flags & AT_EMPTY_PATH) !== 0 ? LOOKUP_EMPTY : 0)
   // The walk's directories are searched with the same ids.
-  t.creds = creds
+  if (creds !== saved) t.creds = creds
   const path = walkAt(t, dirfd, name, lookup)
-  t.creds = saved
+  if (creds !== saved) t.creds = saved
   return typeof path === 'number' ? path : accessPath(t, creds, path, mode)
 }
 

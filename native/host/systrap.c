@@ -57,10 +57,11 @@ struct stub_control *st_control(void)
 	return control;
 }
 
-/* What the stub does with a call before the sentry sees it: CALL_*. */
-void st_set_call(int nr, int how)
+/* What the stub does with a call before the sentry sees it: CALL_* and CHECK_*. */
+void st_set_call(int nr, int how, int check)
 {
 	control->calls[nr] = how;
+	control->checks[nr] = check;
 }
 
 /*
@@ -80,13 +81,13 @@ int st_init(int epoll_fd, int sigchld_fd, int spin_us)
 	if (threads == MAP_FAILED || slots == MAP_FAILED)
 		return -ENOMEM;
 	control_fd = memfd_create("tssandbox-control", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (control_fd < 0 || ftruncate(control_fd, 4096) < 0)
+	if (control_fd < 0 || ftruncate(control_fd, CONTROL_SIZE) < 0)
 		return -errno;
-	map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, control_fd, 0);
+	map = mmap(NULL, CONTROL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, control_fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
 	control = map;
-	/* Guests get the page read-only: no later mapping of this file can be writable. */
+	/* Guests get the pages read-only: no later mapping of this file can be writable. */
 	if (fcntl(control_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
 		return -errno;
 	spin_init(spin_us);

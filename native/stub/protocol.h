@@ -16,8 +16,10 @@
 #define SLOT_SIZE 0x10000UL
 #define ARENA_SLOTS 16384UL
 #define ARENA_SIZE (SLOT_SIZE * ARENA_SLOTS)
-/* One page for the whole sandbox, read-only in guests. */
+/* For the whole sandbox, read-only in guests: struct stub_control, and struct stub_known from KNOWN_OFFSET on. */
 #define CONTROL_ADDR 0x7fffe0000000UL
+#define CONTROL_SIZE 0x43000UL
+#define KNOWN_OFFSET 0x1000UL
 #define STUB_TEXT 0x7ffff0000000UL
 #define STUB_TEXT_SIZE 0x4000UL
 /* Scratch of the ptrace driver, and of the set-up of both platforms. */
@@ -113,6 +115,25 @@
 #define CALL_DIRECT 0x8000	/* made with its own instruction: it runs natively, or needs a signal frame */
 #define CALLS 512
 
+/*
+ * Names of which all guests know something (struct stub_known): that there is nothing, or that it is no link. An entry
+ * counts for threads with its root, while `names` is control->names: the sentry clears it before a call returns that makes
+ * the name. KNOWN_WAYS neighbours may hold a name, found by its hash.
+ */
+#define KNOWN 2048
+#define KNOWN_WAYS 4
+#define KNOWN_NAME 108
+
+/* control->checks[number]: what a call says of a name that is known. The argument's index, and what it has to be like << 3. */
+#define CHECK_ARG 0x07
+#define CHECK_ANY 1    /* anything */
+#define CHECK_OPEN 2   /* flags of open that make nothing */
+#define CHECK_AT 3     /* flags of fstatat */
+#define CHECK_MODE 4   /* mode of access */
+#define CHECK_ACCESS 5 /* the same, followed by flags of faccessat2 */
+#define CHECK_STATX 6  /* flags of fstatat, followed by the mask of statx */
+#define CHECK_SIZE 7   /* a positive size, of readlink: it has answers for directories, too */
+
 struct stub_op {
 	uint64_t nr;
 	uint64_t args[6];
@@ -133,6 +154,20 @@ struct stub_memo {
 	uint32_t len;
 	uint64_t result;
 	uint8_t name[MEMO_NAME];
+};
+
+struct stub_name {
+	uint32_t names; /* control->names while it counts; 0: it does not */
+	uint32_t turn;	/* moves whenever the rest is written */
+	uint32_t root;	/* slot->root of those for whom it counts */
+	uint32_t len;	/* without NUL */
+	uint32_t result; /* ENOENT for every call, or EINVAL for readlink */
+	uint8_t name[KNOWN_NAME];
+};
+
+struct stub_known {
+	uint32_t hashes[KNOWN]; /* of each entry's name */
+	struct stub_name entries[KNOWN];
 };
 
 struct stub_slot {
@@ -166,7 +201,9 @@ struct stub_slot {
 	uint32_t memo;		/* 536: the answer to the call in progress holds at this control->names; 0: it may change */
 	uint32_t memo_turn;	/* 540: moves when the thread's rights change */
 	uint64_t row;		/* 544: what to write to WAKE_FD: the sentry looks at this row first */
-	uint8_t pad[0x1000 - 552];
+	uint32_t root;		/* 552: whose names the thread sees; 0: nobody's that are known */
+	uint32_t root_turn;	/* 556: control->roots at that time */
+	uint8_t pad[0x1000 - 560];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -188,10 +225,14 @@ struct stub_control {
 	uint32_t cpu;
 	/* Moves with every change that can make a name lead elsewhere (sentry/vfs/dentry.ts). */
 	uint32_t names;
-	/* The same, after waking the sentry, which then need not wake the thread in its turn. */
+	/* Moves with every change of anybody's root. */
+	uint32_t roots;
+	/* `spin`, after waking the sentry, which then need not wake the thread in its turn. */
 	uint32_t spin_woken;
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];
+	/* CHECK_* by number. */
+	uint8_t checks[CALLS];
 };
 
 #endif

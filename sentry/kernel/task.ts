@@ -10,6 +10,7 @@ import { UserIovIter, type UserMemory } from '../mm/iov-iter.ts'
 import type { MemoryManager } from '../mm/memory-manager.ts'
 import { ARG } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
+import { Dentry } from '../vfs/dentry.ts'
 import type { FdTable } from '../vfs/fd-table.ts'
 import type { FsContext } from '../vfs/fs-context.ts'
 import type { Credentials } from './credentials.ts'
@@ -70,6 +71,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   sched = new SchedState()
   /** The newest seccomp filter, inherited; null: every call is allowed. */
   seccomp: SeccompFilter | null = null
+  /** Dentry.roots when the platform was last told whose names we see. */
+  private rootTurn = 0
   /** personality(2), inherited. */
   personality = 0
 
@@ -128,7 +131,7 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   /** Tells the platform what getpid and its like answer; whoever changes an id, the thread or the filters calls it. */
   publishIds(): void {
     if (this.seccomp !== null || this.kernel.tracer !== null || this.group === null) {
-      this.thread.answer(null)
+      this.thread.answer(null, 0)
       return
     }
     const { uid, gid, euid, egid } = this.credentials
@@ -138,7 +141,12 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
     IDS[3] = gid
     IDS[4] = euid
     IDS[5] = egid
-    this.thread.answer(IDS)
+    this.rootTurn = Dentry.roots
+    this.thread.answer(IDS, this.fs.namesRoot)
+  }
+  /** After anybody's change of root, the platform answers no more with names that it knows, until it is told again. */
+  renewRoot(): void {
+    if (this.rootTurn !== Dentry.roots) this.publishIds()
   }
 
   // ---- arguments ---------------------------------------------------------------------------------------------------

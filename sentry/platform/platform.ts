@@ -68,8 +68,11 @@ export interface GuestThread {
   /** Writes what windowWrite() has put off at once. */
   windowFlush(): void
   readonly windowPending: boolean
-  /** What getpid, gettid, getuid, getgid, geteuid and getegid answer without a trap; null: they trap. */
-  answer(ids: Uint32Array | null): void
+  /**
+   * What getpid, gettid, getuid, getgid, geteuid and getegid answer without a trap; null: they trap. `root`: which names of
+   * {@link Platform.known} hold for the thread until the second word of {@link Platform.names} moves; 0: none.
+   */
+  answer(ids: Uint32Array | null, root: number): void
   /**
    * The answer to the call in progress, which depends on its path argument alone, stays the same until {@link Platform.names}
    * or the ids move: the same call again may be answered so without a trap.
@@ -105,6 +108,19 @@ export interface UsageSink {
   used(maxRssKb: number, minorFaults: number, majorFaults: number): void
 }
 
+/** Names about which the platform may answer calls of every guest, while the first word of {@link Platform.names} stays. */
+export interface KnownNames {
+  /** Entries. */
+  readonly size: number
+  /**
+   * An absolute name, for threads with `root`: calls that ask for it end with `result`, ENOENT (for all of them) or EINVAL
+   * (readlink). Returns its entry, whose former name is forgotten, or −1: it was not taken.
+   */
+  publish(name: string, root: number, result: number): number
+  /** No call that starts after this is answered with the entry. */
+  withdraw(index: number): void
+}
+
 export interface Platform {
   readonly name: string
   /** An empty address space (exec) with one stopped thread, or −errno. */
@@ -124,8 +140,10 @@ export interface Platform {
   readonly taskSize: number
   readonly vdso: { start: number; size: number }
   readonly vvar: { start: number; size: number }
-  /** One word that the kernel moves whenever a name may lead elsewhere than before. */
+  /** Two words that the kernel moves: whenever a name may lead elsewhere than before, and with anybody's root. */
   readonly names: Uint32Array
+  /** null: every call traps. */
+  readonly known: KnownNames | null
   /** What happens to a call before it traps, by number: {@link CallPolicy}. A platform without windows ignores it. */
   setCallPolicy(nr: number, policy: CallPolicy): void
   /** Waits for what {@link AddressSpace.tellUsage} promised: processes that were killed a moment ago. */
@@ -144,6 +162,8 @@ export interface CallPolicy {
   bytes: number
   /** {@link GuestThread.remember} may be used: a call with a path. */
   memo: boolean
+  /** CHECK_* of native/stub/protocol.h for a call that only asks for its path, else 0. */
+  check: number
   /** Index of an argument that points to 16 bytes (struct timespec), −1 for none. */
   sixteen: number
   /** Place in the ids of {@link GuestThread.answer}, −1 for none. */

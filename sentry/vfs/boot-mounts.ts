@@ -31,7 +31,7 @@ export interface RootNamespace {
 
 /** Boot walks the tree as root without being a task; file systems ignore who asks at that time. */
 function bootWalker(kernel: Kernel, fs: FsContext): Task {
-  return { kernel, fs, creds: rootCredentials(), fds: { get: () => undefined } } as unknown as Task
+  return { kernel, fs, creds: rootCredentials(), fds: { get: () => undefined }, renewRoot: () => {} } as unknown as Task
 }
 
 /**

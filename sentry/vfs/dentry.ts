@@ -7,19 +7,31 @@
  * mounts on it, so that the walk looks into the mount table only where there is one.
  */
 import type { Inode } from './inode.ts'
+import { withdrawAllNames, withdrawNames } from './known-names.ts'
 import type { SuperBlock } from './super-block.ts'
 
 export class Dentry {
   /** Entries in all trees, roughly: vfs/dentry-cache.ts bounds it. */
   static count = 0
-  /** The word that holds {@link generation}: the platform's, whose stubs look at it. */
-  static names: Uint32Array = new Uint32Array([1])
+  /** The words that hold {@link generation} and {@link roots}: the platform's, whose stubs look at them. */
+  static names: Uint32Array = new Uint32Array([1, 0])
   /** Moves when walks may lead elsewhere than before, but for moves and removals of plain files: see walk-cache.ts. */
   static get generation(): number {
     return Dentry.names[0]!
   }
   static set generation(generation: number) {
     Dentry.names[0] = generation
+    // 2^32 generations ago it was the same; and none is 0.
+    if (Dentry.names[0] !== 0) return
+    withdrawAllNames()
+    Dentry.names[0] = 1
+  }
+  /** Moves with every change of anybody's root. */
+  static get roots(): number {
+    return Dentry.names[1]!
+  }
+  static set roots(roots: number) {
+    Dentry.names[1] = roots
   }
 
   readonly sb: SuperBlock
@@ -30,6 +42,8 @@ export class Dentry {
   /** Mounts on this dentry, in any namespace. */
   mounted = 0
   unhashed = false
+  /** Guests know about it: known-names.ts. */
+  known = false
   /** Moves with each move or removal of this dentry. */
   version = 0
   /** Users other than the tree: open files, cwd, root, mounts. Negative or unused entries may be dropped when memory is short. */
@@ -54,6 +68,7 @@ export class Dentry {
   add(name: string, inode: Inode | null): Dentry {
     const dentry = new Dentry(this.sb, this, name, inode)
     if (this.children === null) this.children = new Map()
+    else this.withdrawChild(name)
     this.children.set(name, dentry)
     Dentry.count++
     return dentry
@@ -67,11 +82,18 @@ export class Dentry {
     this.name = name
     this.unhashed = false
     if (parent.children === null) parent.children = new Map()
+    else parent.withdrawChild(name)
     parent.children.set(name, this)
+  }
+
+  private withdrawChild(name: string): void {
+    const old = this.children!.get(name)
+    if (old?.known === true) withdrawNames(old)
   }
 
   private moved(): void {
     this.version++
+    if (this.known) withdrawNames(this)
     if (this.inode !== null && !this.inode.isReg && !this.sb.shared) Dentry.generation++
   }
 

@@ -26,8 +26,14 @@ export class FsContext {
     this.cwd.dentry.refs--
     this.cwd = path
   }
+  /** Which table of names holds for us: the namespace's from its root, else 0, nobody's. */
+  get namesRoot(): number {
+    const { mount, dentry } = this.root
+    return mount === this.namespace.root && dentry === mount.root ? mount.id : 0
+  }
   setRoot(path: Path): void {
     Dentry.generation++
+    Dentry.roots++
     path.dentry.refs++
     this.root.dentry.refs--
     this.root = path

@@ -11,6 +11,7 @@ import type { Task } from '../kernel/task.ts'
 import type { Dentry } from './dentry.ts'
 import { dropUnusedDentries } from './dentry-cache.ts'
 import { type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX } from './inode.ts'
+import { tellAbsent } from './known-names.ts'
 import { type Mount, MS_NOSYMFOLLOW } from './mount.ts'
 import { Path } from './path.ts'
 import { genericPermission, MAY_EXEC } from './permission.ts'
@@ -40,6 +41,8 @@ const MAX_LINKS = 40
 const SLASH = 47
 const DOT = 46
 const MAX_PREFETCH = 32
+/** Everybody may search and list the directory. */
+const ANYBODY = 0o555
 
 export const LAST_NORM = 0
 export const LAST_ROOT = 1
@@ -64,6 +67,10 @@ export class Nameidata {
   trailing = false
   /** Nothing on the way was on a shared file system or a magic link: the result may be kept. */
   steady = true
+  /** All may search and list every directory on the way, and nothing on it depends on who asks. */
+  everybody = true
+  /** The negative dentry at which the walk ended, if it did. */
+  absent: Dentry | null = null
 
   /** Starts at `dirfd` or, for an absolute name, at the root. 0 or −errno. */
   start(t: Task, dirfd: number, name: string, flags: number): number {
@@ -123,6 +130,8 @@ export class Nameidata {
     this.lastType = LAST_ROOT
     this.trailing = false
     this.steady = true
+    this.everybody = true
+    this.absent = null
     if (name.charCodeAt(0) === SLASH) {
       const err = this.toRoot()
       if (err !== 0) return err
@@ -133,6 +142,7 @@ export class Nameidata {
       const dir = this.dentry.inode!
       if ((dir.mode & S_IFMT) !== S_IFDIR) return -ENOTDIR
       if (dir.sb.shared) this.steady = false
+      if ((dir.mode & ANYBODY) !== ANYBODY) this.everybody = false
       const denied = this.mayLookup(dir)
       if (denied !== 0) return denied
       let end = name.indexOf('/', pos)
@@ -165,7 +175,10 @@ export class Nameidata {
         const child = lookupChild(this.dentry, component)
         if (typeof child === 'number') return child
         const inode = child.inode
-        if (inode === null) return -ENOENT
+        if (inode === null) {
+          this.absent = child
+          return -ENOENT
+        }
         if ((inode.mode & S_IFMT) === S_IFLNK && (!isLast || this.trailing || (this.flags & LOOKUP_FOLLOW) !== 0)) {
           const target = this.follow(child, isLast)
           if (typeof target === 'number') return target
@@ -242,6 +255,8 @@ export class Nameidata {
   /** Text to walk next, or null when a magic link has moved us already, or −errno. */
   follow(link: Dentry, isLast: boolean): string | number | null {
     const inode = link.inode!
+    // Some calls do not follow it, and in a sticky directory not everybody may.
+    if (isLast) this.everybody = false
     if (++this.links > MAX_LINKS) return -ELOOP
     if ((this.flags & LOOKUP_NO_SYMLINKS) !== 0 || (this.mount.flags & MS_NOSYMFOLLOW) !== 0) return -ELOOP
     const dir = this.dentry.inode!
@@ -324,21 +339,29 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
   const known = cachedWalk(name, start, startMount, t, flags)
   if (known !== null) {
     ND.steady = true
-    return known
+    ND.everybody = known.everybody
+    return known.path
   }
   err = ND.walk(name, false)
-  if (err !== 0) return err
+  if (err !== 0) {
+    if (ND.absent !== null && ND.steady && ND.everybody && name.charCodeAt(0) === SLASH) tellAbsent(t, name, ND.absent)
+    return err
+  }
   const path = ND.result()
-  if (ND.steady) rememberWalk(name, start, startMount, t, flags, path)
+  if (ND.steady) rememberWalk(name, start, startMount, t, flags, path, ND.everybody)
   return path
 }
 
 /**
  * Whether the last {@link walkAt} leads to the same place again until `Dentry.generation` moves, whoever of the same rights
- * and root asks. What is found must not be a plain file, whose moves do not count.
+ * and root asks. Moves of a plain file do not count: what is found must be none, or looked after otherwise.
  */
 export function walkIsSteady(name: string): boolean {
   return ND.steady && name.charCodeAt(0) === SLASH
+}
+/** … and whoever asks in any way: follows a link at the end, or not. Precondition: {@link walkIsSteady}. */
+export function walkIsEverybodys(): boolean {
+  return ND.everybody
 }
 
 /** As {@link walkAt}, from the working directory. */

@@ -14,7 +14,7 @@ import type { Path } from './path.ts'
 
 const MAX_ENTRIES = 4096
 
-class Walk {
+export class Walk {
   readonly start: Dentry
   readonly startMount: Mount
   readonly root: Path
@@ -23,8 +23,9 @@ class Walk {
   readonly generation = Dentry.generation
   readonly version: number
   readonly path: Path
+  readonly everybody: boolean
 
-  constructor(start: Dentry, startMount: Mount, t: Task, flags: number, path: Path) {
+  constructor(start: Dentry, startMount: Mount, t: Task, flags: number, path: Path, everybody: boolean) {
     this.start = start
     this.startMount = startMount
     this.root = t.fs.root
@@ -32,20 +33,29 @@ class Walk {
     this.flags = flags
     this.version = path.dentry.version
     this.path = path
+    this.everybody = everybody
   }
 }
 
 const WALKS = new Map<string, Walk>()
 
-export function cachedWalk(name: string, start: Dentry, startMount: Mount, t: Task, flags: number): Path | null {
+export function cachedWalk(name: string, start: Dentry, startMount: Mount, t: Task, flags: number): Walk | null {
   const w = WALKS.get(name)
   if (w === undefined || w.generation !== Dentry.generation || w.version !== w.path.dentry.version) return null
   if (w.start !== start || w.startMount !== startMount || w.flags !== flags || w.creds !== t.creds) return null
   const { root } = t.fs
-  return w.root.dentry === root.dentry && w.root.mount === root.mount ? w.path : null
+  return w.root.dentry === root.dentry && w.root.mount === root.mount ? w : null
 }
 
-export function rememberWalk(name: string, start: Dentry, startMount: Mount, t: Task, flags: number, path: Path): void {
+export function rememberWalk(
+  name: string,
+  start: Dentry,
+  startMount: Mount,
+  t: Task,
+  flags: number,
+  path: Path,
+  everybody: boolean,
+): void {
   if (WALKS.size >= MAX_ENTRIES) WALKS.clear()
-  WALKS.set(name, new Walk(start, startMount, t, flags, path))
+  WALKS.set(name, new Walk(start, startMount, t, flags, path, everybody))
 }

@@ -6,9 +6,12 @@ import { beforeAll, expect, test } from 'vitest'
 import { THREAD_BYTES, THREAD_ROWS } from '../../native/systrap.ts'
 import * as stub from '../../sentry/platform/stub.ts'
 import * as callSite from '../../sentry/platform/systrap/amd64/call-site.ts'
+import * as knownNames from '../../sentry/platform/systrap/known-names.ts'
 import * as patchTable from '../../sentry/platform/systrap/patch-table.ts'
 import * as systrap from '../../sentry/platform/systrap/systrap-platform.ts'
 import * as slotWindow from '../../sentry/platform/systrap/window.ts'
+import { callPolicy } from '../../syscalls/call-policy.ts'
+import { SYSCALLS } from '../../syscalls/table.ts'
 
 const NAMES = [
   ...['ARENA_BASE', 'SLOT_SIZE', 'ARENA_SLOTS', 'CONTROL_ADDR', 'STUB_RESTORER', 'STUB_HANDLER', 'STUB_ENTER'],
@@ -24,11 +27,14 @@ const NAMES = [
     'PATCH_CALL',
   ],
   ...['WINDOW_IN_OFFSET', 'WINDOW_IN_SIZE', 'WINDOW_OUT_OFFSET', 'WINDOW_OUT_SIZE', 'MAX_WINDOW_OUT'],
+  ...['CONTROL_SIZE', 'KNOWN_OFFSET', 'KNOWN', 'KNOWN_WAYS', 'KNOWN_NAME'],
 ]
 const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot']
 const SLOT_FIELDS =
   'state command trap signo code trapno error_code op_count fault_addr context stack result self entry interrupted ' +
-  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row'
+  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row root root_turn'
+const NAME_FIELDS = ['names', 'turn', 'root', 'len', 'result', 'name']
+const CHECKS = ['ANY', 'OPEN', 'AT', 'MODE', 'ACCESS', 'STATX', 'SIZE']
 
 const values = new Map<string, number>()
 
@@ -45,6 +51,13 @@ int main(void) {
   ${SLOT_FIELDS.split(' ')
     .map((f) => print(`slot.${f}`, `offsetof(struct stub_slot, ${f})`))
     .join('\n  ')}
+  ${NAME_FIELDS.map((f) => print(`name.${f}`, `offsetof(struct stub_name, ${f})`)).join('\n  ')}
+  ${CHECKS.map((c) => print(`CHECK_${c}`, `CHECK_${c}`)).join('\n  ')}
+  ${print('name', 'sizeof(struct stub_name)')}
+  ${print('known', 'sizeof(struct stub_known)')}
+  ${print('control', 'sizeof(struct stub_control)')}
+  ${print('control.names', 'offsetof(struct stub_control, names)')}
+  ${print('control.roots', 'offsetof(struct stub_control, roots)')}
   ${print('slot.ops', 'offsetof(struct stub_slot, ops)')}
   ${print('slot', 'sizeof(struct stub_slot)')}
   ${print('thread', 'sizeof(struct thread)')}
@@ -60,7 +73,14 @@ int main(void) {
 })
 
 test('addresses and sizes are the same in C and TypeScript', () => {
-  const mirrored: Record<string, unknown> = { ...stub, ...systrap, ...callSite, ...patchTable, ...slotWindow }
+  const mirrored: Record<string, unknown> = {
+    ...stub,
+    ...systrap,
+    ...callSite,
+    ...patchTable,
+    ...slotWindow,
+    ...knownNames,
+  }
   for (const name of NAMES) expect([name, mirrored[name]]).toEqual([name, values.get(name)])
   expect(stub.STUB_BASE).toBe(values.get('ARENA_BASE'))
 })
@@ -69,6 +89,32 @@ test('the thread table has the layout that TypeScript reads', () => {
   expect(values.get('thread')).toBe(THREAD_BYTES)
   expect(values.get('THREADS')).toBe(THREAD_ROWS)
   expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244, 272, 276])
+})
+
+test('the table of names has the layout that TypeScript writes', () => {
+  const { KNOWN, KNOWN_OFFSET, KNOWN_NAME, CONTROL_SIZE } = knownNames
+  expect(NAME_FIELDS.map((f) => values.get(`name.${f}`))).toEqual([0, 4, 8, 12, 16, 20])
+  expect(values.get('name')).toBe(20 + KNOWN_NAME)
+  expect(values.get('known')).toBe(KNOWN * (4 + 20 + KNOWN_NAME))
+  expect(values.get('control')).toBeLessThanOrEqual(KNOWN_OFFSET)
+  expect(KNOWN_OFFSET + values.get('known')!).toBeLessThanOrEqual(CONTROL_SIZE)
+  expect([values.get('control.names'), values.get('control.roots')]).toEqual([12, 16])
+  expect(CHECKS.map((c) => values.get(`CHECK_${c}`))).toEqual([1, 2, 3, 4, 5, 6, 7])
+})
+
+test('calls that only ask for a name say which argument decides', () => {
+  const check = (name: string) => {
+    const { check } = callPolicy(SYSCALLS.find((call) => call.name === name)!)
+    return [check & 7, check >> 3]
+  }
+  expect(check('stat')[1]).toBe(values.get('CHECK_ANY'))
+  expect(check('openat')).toEqual([2, values.get('CHECK_OPEN')])
+  expect(check('newfstatat')).toEqual([3, values.get('CHECK_AT')])
+  expect(check('faccessat')).toEqual([2, values.get('CHECK_MODE')])
+  expect(check('faccessat2')).toEqual([2, values.get('CHECK_ACCESS')])
+  expect(check('statx')).toEqual([2, values.get('CHECK_STATX')])
+  expect(check('readlinkat')).toEqual([3, values.get('CHECK_SIZE')])
+  for (const name of ['creat', 'openat2', 'mkdir', 'execve', 'unlink', 'chdir']) expect(check(name)).toEqual([0, 0])
 })
 
 test('the comments of struct stub_slot tell its offsets', () => {

@@ -304,7 +304,8 @@ export class PtracePlatform implements Platform {
     return ptWatch(op, fd, events, data)
   }
 
-  readonly names = new Uint32Array(1)
+  readonly names = new Uint32Array(2)
+  readonly known = null
   setCallPolicy(): void {}
 
   settle(): void {}

@@ -66,6 +66,7 @@ import {
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
 import { emptyAddressSpace, installFilter, startZygote, writeScratch } from '../zygote.ts'
 import { EndUsage } from './end-usage.ts'
+import { CONTROL_SIZE, NameTable } from './known-names.ts'
 import { codeAround, PatchTable } from './patch-table.ts'
 import { SlotWindow } from './window.ts'
 
@@ -196,8 +197,8 @@ class SystrapThread implements GuestThread {
     const { space } = this
     this.window.flush((addr, src, at, len) => space.write(addr, src, at, len))
   }
-  answer(ids: Uint32Array | null): void {
-    this.window.answer(ids)
+  answer(ids: Uint32Array | null, root: number): void {
+    this.window.answer(ids, root, platform!.names[1]!)
   }
   remember(): void {
     this.window.remember(platform!.names[0]!)
@@ -386,6 +387,7 @@ export class SystrapPlatform implements Platform {
   private readonly events = stWaitResult()
   readonly endUsage = new EndUsage()
   readonly names: Uint32Array
+  readonly known: NameTable
   /** A thread that goes on with the next wait: one foreign call for both. −1 = none. */
   private resuming = -1
 
@@ -397,7 +399,9 @@ export class SystrapPlatform implements Platform {
     const ret = stInit(ep, ptSigfd(), availableParallelism() > 1 ? SPIN_US : 0)
     if (ret < 0) throw new Error(`systrap platform: cannot initialise (errno ${-ret})`)
     this.table = stTable()
-    this.names = stControl().subarray(NAMES, NAMES + 1)
+    const control = stControl(CONTROL_SIZE)
+    this.names = new Uint32Array(control, NAMES * 4, 2)
+    this.known = new NameTable(control, this.names)
     this.zygote = this.startZygote()
   }
 
@@ -416,7 +420,7 @@ export class SystrapPlatform implements Platform {
       if (result < 0) throw new Error(`systrap platform: setting up the stub failed (call ${nr}, errno ${-result})`)
     }
     const MAP_SHARED_FIXED = 0x11
-    call(SYS_mmap, CONTROL_ADDR, 4096, 1, MAP_SHARED_FIXED, CONTROL_FD, 0)
+    call(SYS_mmap, CONTROL_ADDR, CONTROL_SIZE, 1, MAP_SHARED_FIXED, CONTROL_FD, 0)
     call(SYS_mmap, ARENA_BASE, SLOT_SIZE, 3, MAP_SHARED_FIXED, ARENA_FD, 0)
     call(SYS_close, CONTROL_FD)
     call(SYS_close, ARENA_FD)
@@ -597,7 +601,7 @@ export class SystrapPlatform implements Platform {
       how |= DIRECT
       this.direct.add(nr)
     }
-    stSetCall(nr, how)
+    stSetCall(nr, how, policy.check)
   }
 
   settle(): void {

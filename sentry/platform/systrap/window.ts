@@ -20,6 +20,8 @@ const ANSWERS = 37
 const OUT = 102
 const MEMO = 134
 const MEMO_TURN = 135
+const ROOT = 138
+const ROOT_TURN = 139
 /** struct stub_copy */
 const OUT_WORDS = 4
 const PIECES = 2
@@ -36,7 +38,7 @@ export class SlotWindow {
   private used = 0
 
   constructor(slot: ArrayBuffer) {
-    this.words = new Uint32Array(slot, 0, MEMO_TURN + 1)
+    this.words = new Uint32Array(slot, 0, ROOT_TURN + 1)
     this.bytes = new Uint8Array(slot)
     this.text = Buffer.from(slot)
   }
@@ -122,10 +124,13 @@ export class SlotWindow {
     this.words[MEMO] = names
   }
 
-  answer(ids: Uint32Array | null): void {
+  /** `roots`: control->roots. */
+  answer(ids: Uint32Array | null, root: number, roots: number): void {
     const w = this.words
     w[ANSWERED] = 0
     w[MEMO_TURN]!++
+    w[ROOT] = root
+    w[ROOT_TURN] = roots
     if (ids === null) return
     for (let i = 0; i < ids.length; i++) w[ANSWERS + i] = ids[i]!
     w[ANSWERED] = 1
