@@ -33,7 +33,7 @@ const C_PARTS = [
   {
     out: 'libhost.so',
     dir: 'native/host',
-    also: ['native/launch/prepare.c', 'native/launch/prepare.h', 'native/launch/view.c'],
+    also: ['native/launch/prepare.c', 'native/launch/prepare.h', 'native/launch/view.c', 'native/stub/protocol.h'],
     flags: ['-shared', '-fPIC', ...NODE_HEADERS],
   },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },

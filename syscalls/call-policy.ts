@@ -2,6 +2,7 @@
  * What the platform may do with a call before the sentry sees it, and whether its results may be written late: read off
  * the table's signatures, once at the start.
  */
+import { CHANGES_NOTHING, FILLS_MEMORY } from '../sentry/kernel/kernel.ts'
 import type { CallPolicy } from '../sentry/platform/platform.ts'
 import type { Syscall } from './define.ts'
 
@@ -34,6 +35,16 @@ const CHECKS = new Map([
   ['readlink', SIZE | 2],
   ['readlinkat', SIZE | 3],
 ])
+/**
+ * What leaves every file's attributes and every descriptor as they are, but for atimes (touchAtime says so), opens that write
+ * and what is closed (open.ts does): common calls between an open and the fstat that follows it.
+ */
+const HARMLESS = new Set([
+  ...['open', 'openat', 'close', 'read', 'pread64', 'lseek', 'stat', 'lstat', 'fstat', 'newfstatat', 'statx'],
+  ...['access', 'faccessat', 'faccessat2', 'readlink', 'readlinkat', 'getcwd', 'brk', 'mmap', 'munmap', 'mprotect'],
+  ...['rt_sigaction', 'rt_sigprocmask', 'getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid', 'wait4'],
+  ...['prlimit64', 'uname', 'sysinfo', 'getrandom', 'set_tid_address', 'set_robust_list', 'rseq', 'poll', 'pselect6'],
+])
 /** In the order of GuestThread.answer(). */
 const ANSWERED = ['getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid']
 
@@ -63,10 +74,15 @@ export function callPolicy(call: Syscall): CallPolicy {
   return policy
 }
 
+/** What the kernel wants to know of a call before it runs. */
+export function callKinds(call: Syscall): number {
+  return (fillsMemory(call) ? FILLS_MEMORY : 0) | (HARMLESS.has(call.name) ? CHANGES_NOTHING : 0)
+}
+
 /**
  * Whether what the call writes to guest memory may wait until its task resumes: it only fills what its caller asked for
  * (kinds that end in '>'), and nobody else is told that it is there.
  */
-export function fillsMemory(call: Syscall): boolean {
+function fillsMemory(call: Syscall): boolean {
   return call.signature.includes('> ')
 }

@@ -33,7 +33,7 @@ import { buildRootNamespace } from '../sentry/vfs/boot-mounts.ts'
 import { Dentry } from '../sentry/vfs/dentry.ts'
 import { EPOLLRDHUP } from '../sentry/vfs/file-description.ts'
 import { shareNames } from '../sentry/vfs/known-names.ts'
-import { callPolicy, fillsMemory } from './call-policy.ts'
+import { callKinds, callPolicy } from './call-policy.ts'
 import { startDebugLog } from './debug-log.ts'
 import { SYSCALL_BY_NR, SYSCALLS } from './table.ts'
 
@@ -74,7 +74,7 @@ function start(config: BootConfig): { kernel: Kernel; end: () => void } {
   const kernel = new Kernel(
     platform,
     SYSCALL_BY_NR.map((call) => call?.handler ?? null),
-    Uint8Array.from(SYSCALL_BY_NR, (call) => (call !== undefined && fillsMemory(call) ? 1 : 0)),
+    Uint8Array.from(SYSCALL_BY_NR, (call) => (call === undefined ? 0 : callKinds(call))),
   )
   for (const call of SYSCALLS) platform.setCallPolicy(call.nr, callPolicy(call))
   kernel.pidsLimit = config.limits.pids

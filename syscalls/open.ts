@@ -19,6 +19,7 @@ import {
   O_NOFOLLOW,
   O_NONBLOCK,
   O_PATH,
+  O_RDONLY,
   O_SYNC,
   O_TMPFILE,
   O_TRUNC,
@@ -29,6 +30,7 @@ import { createShmemFile } from '../sentry/fs/tmpfs/shmem.ts'
 import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import { ERESTARTSYS, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
+import { Dentry } from '../sentry/vfs/dentry.ts'
 import { openAt } from '../sentry/vfs/open.ts'
 import {
   LOOKUP_BENEATH,
@@ -38,6 +40,7 @@ import {
   LOOKUP_NO_XDEV,
 } from '../sentry/vfs/path-walk.ts'
 import { installFd } from './io-args.ts'
+import { statOpened } from './stat.ts'
 
 const VALID_OPEN_FLAGS =
   O_ACCMODE |
@@ -69,9 +72,13 @@ const MAX_HOW = 4096
 function open(t: Task, dirfd: number, nameAddr: number, flags: number, mode: number, lookup: number): SysRet {
   const name = t.readPath(nameAddr)
   if (typeof name === 'number') return name
+  const reads = (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) === O_RDONLY
+  if (!reads) Dentry.changes()
   const file = openAt(t, dirfd, name, flags, mode, lookup)
   if (typeof file === 'number') return file
-  return installFd(t, file, (flags & O_CLOEXEC) !== 0)
+  const fd = installFd(t, file, (flags & O_CLOEXEC) !== 0)
+  if (reads && fd >= 0 && (flags & O_PATH) === 0) statOpened(t, fd, file.inode)
+  return fd
 }
 
 export function sysOpen(t: Task): SysRet {
@@ -114,10 +121,14 @@ export function sysOpenat2(t: Task): SysRet {
   return open(t, t.argI32(0), t.argPtr(1), flags, mode, lookup)
 }
 
+const NOTHING = new Uint8Array(0)
+
 /** close(2): the descriptor is gone whatever flush says. */
 export function sysClose(t: Task): SysRet {
   const file = t.fds.remove(t.argI32(0))
   if (file === undefined) return -EBADF
+  t.thread.opened(-1, NOTHING)
+  if ((file.flags & O_ACCMODE) !== O_RDONLY) Dentry.changes()
   const ret = t.fds.drop(t, file)
   return ret === -ERESTARTSYS ? -EINTR : ret
 }

@@ -41,7 +41,8 @@ function put64(word: number, value: number): void {
   WORDS[word + 1] = hi(value)
 }
 
-function writeStat(t: Task, addr: number, inode: Inode): SysRet {
+/** struct stat of the inode, until the next one's. 0 or −errno. */
+function fillStat(inode: Inode): number {
   const err = inode.revalidate()
   if (err < 0) return err
   put64(0, inode.sb.dev)
@@ -62,7 +63,19 @@ function writeStat(t: Task, addr: number, inode: Inode): SysRet {
   put64(26, inode.ctimeSec)
   put64(28, inode.ctimeNsec)
   WORDS.fill(0, 30, 36)
+  return 0
+}
+
+function writeStat(t: Task, addr: number, inode: Inode): SysRet {
+  const err = fillStat(inode)
+  if (err < 0) return err
   return t.copyOut(addr, BUF, 0, 144) === 144 ? 0 : -EFAULT
+}
+
+/** Whoever opens a file mostly asks next what it is: the answer goes along. Not where others may change it without us. */
+export function statOpened(t: Task, fd: number, inode: Inode): void {
+  if (!inode.isReg || inode.sb.shared || inode.writeCount > 0 || t.fds.shared) return
+  if (fillStat(inode) === 0) t.thread.opened(fd, BUF)
 }
 
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {

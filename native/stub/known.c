@@ -15,6 +15,9 @@
 #define AT_FLAGS 0x1900U
 /* AT_SYMLINK_NOFOLLOW, EACCESS, EMPTY_PATH */
 #define ACCESS_FLAGS 0x1300U
+#define SYS_FSTAT 5
+#define SYS_NEWFSTATAT 262
+#define AT_EMPTY_PATH 0x1000U
 #define STATX_RESERVED 0x80000000U
 
 /* Whether the call would look at the name at all: nothing is wrong with the arguments that Linux looks at before. */
@@ -86,4 +89,22 @@ long known_answer(const struct stub_slot *slot, uint32_t check)
 			return -(long)result;
 	}
 	return 0;
+}
+
+int known_stat(const struct stub_slot *slot, uint64_t nr)
+{
+	const struct stub_control *control = (const void *)CONTROL_ADDR;
+	const uint64_t *r = slot->regs;
+	uint64_t to;
+
+	if (nr == SYS_FSTAT)
+		to = r[RSI];
+	else if (nr == SYS_NEWFSTATAT && (uint32_t)r[R10] == AT_EMPTY_PATH && slot->in_len[0] == 1)
+		to = r[RDX];
+	else
+		return 0;
+	if (slot->stat_fd == 0 || (uint32_t)r[RDI] != slot->stat_fd - 1 || to > ARENA_BASE - STAT_SIZE ||
+	    __atomic_load_n(&control->changes, __ATOMIC_ACQUIRE) != slot->stat_changes)
+		return 0;
+	return copy_bytes((void *)to, slot->stat, STAT_SIZE) == 0;
 }

@@ -114,6 +114,8 @@
 #define CALL_MEMO 0x0800	/* its answer may be remembered by its first piece, a string */
 #define CALL_DIRECT 0x8000	/* made with its own instruction: it runs natively, or needs a signal frame */
 #define CALLS 512
+/* struct stat */
+#define STAT_SIZE 144
 
 /*
  * Names of which all guests know something (struct stub_known): that there is nothing, or that it is no link. An entry
@@ -203,7 +205,10 @@ struct stub_slot {
 	uint64_t row;		/* 544: what to write to WAKE_FD: the sentry looks at this row first */
 	uint32_t root;		/* 552: whose names the thread sees; 0: nobody's that are known */
 	uint32_t root_turn;	/* 556: control->roots at that time */
-	uint8_t pad[0x1000 - 560];
+	uint32_t stat_fd;	/* 560: 1 + the descriptor that `stat` is about; 0: none */
+	uint32_t stat_changes;	/* 564: control->changes while `stat` is true */
+	uint8_t stat[STAT_SIZE]; /* 568: struct stat of what the thread opened last */
+	uint8_t pad[0x1000 - 568 - STAT_SIZE];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -227,6 +232,8 @@ struct stub_control {
 	uint32_t names;
 	/* Moves with every change of anybody's root. */
 	uint32_t roots;
+	/* Moves before any call is handled that may change a file's attributes, or what a descriptor stands for. */
+	uint32_t changes;
 	/* `spin`, after waking the sentry, which then need not wake the thread in its turn. */
 	uint32_t spin_woken;
 	/* CALL_* by number. */

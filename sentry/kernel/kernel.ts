@@ -8,6 +8,7 @@ import { ENOSYS } from '../abi/errno.ts'
 import { PROT_EXEC, PROT_READ } from '../mm/vma.ts'
 import { getReg, ORIG_RAX, RIP } from '../platform/amd64/registers.ts'
 import { type GuestThread, type Platform, TRAP_FAULT, TRAP_GONE, TRAP_SYSCALL } from '../platform/platform.ts'
+import { Dentry } from '../vfs/dentry.ts'
 import { monotonicNs } from './clock.ts'
 import { threadGone } from './exit.ts'
 import { HostPoll } from './host-poll.ts'
@@ -19,6 +20,10 @@ import { BLOCK, NO_RESULT, type SysRet } from './sysret.ts'
 import { BLOCKED, DEAD, READY, RUNNING, STOPPED, type Task, TRAPPED } from './task.ts'
 import { TimerQueue } from './timer-queue.ts'
 import { Uts } from './uts.ts'
+
+/** What a call is like: its results may be written when its task resumes; it leaves files and descriptors as they are. */
+export const FILLS_MEMORY = 1
+export const CHANGES_NOTHING = 2
 
 /** A system call handler by number; null = ENOSYS. */
 export type HandlerTable = readonly (((t: Task) => SysRet) | null)[]
@@ -40,7 +45,7 @@ export class Kernel {
   readonly platform: Platform
   readonly handlers: HandlerTable
   /** 1 for calls whose writes to guest memory may wait until the task resumes. */
-  private readonly deferrable: Uint8Array
+  private readonly kinds: Uint8Array
   readonly timers = new TimerQueue()
   readonly hostPoll: HostPoll
   /** Tasks and thread groups by id. */
@@ -70,10 +75,10 @@ export class Kernel {
   /** What /proc/PID/cgroup shows. */
   cgroupPath = '/'
 
-  constructor(platform: Platform, handlers: HandlerTable, deferrable: Uint8Array) {
+  constructor(platform: Platform, handlers: HandlerTable, kinds: Uint8Array) {
     this.platform = platform
     this.handlers = handlers
-    this.deferrable = deferrable
+    this.kinds = kinds
     this.hostPoll = new HostPoll(platform)
   }
 
@@ -125,7 +130,7 @@ export class Kernel {
       t.deadline = Number.NaN
       t.sysState = null
       t.uninterruptible = false
-      t.mayDefer = this.deferrable[t.sysno] === 1
+      t.mayDefer = (this.kinds[t.sysno]! & FILLS_MEMORY) !== 0
       this.syscalls++
       if (thread.hot) patchSite(t)
       if (this.tracer !== null) this.tracer.enter(t)
@@ -163,6 +168,7 @@ export class Kernel {
   private dispatch(t: Task): void {
     this.current = t
     const nr = t.sysno
+    if ((this.kinds[nr]! & CHANGES_NOTHING) === 0) Dentry.changes()
     const handler = nr >= 0 && nr < this.handlers.length ? this.handlers[nr]! : null
     const ret = handler === null ? this.unimplemented(nr) : handler(t)
     if (this.tracer !== null) this.tracer.leave(t, ret)

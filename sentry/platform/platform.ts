@@ -78,6 +78,8 @@ export interface GuestThread {
    * or the ids move: the same call again may be answered so without a trap.
    */
   remember(): void
+  /** `stat` (struct stat) answers fstat of `fd` until the third word of {@link Platform.names} moves; −1: no more. */
+  opened(fd: number, stat: Uint8Array): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */
@@ -140,7 +142,10 @@ export interface Platform {
   readonly taskSize: number
   readonly vdso: { start: number; size: number }
   readonly vvar: { start: number; size: number }
-  /** Two words that the kernel moves: whenever a name may lead elsewhere than before, and with anybody's root. */
+  /**
+   * Three words that the kernel moves: whenever a name may lead elsewhere than before, with anybody's root, and before
+   * attributes of any file may change, or what a descriptor stands for.
+   */
   readonly names: Uint32Array
   /** null: every call traps. */
   readonly known: KnownNames | null

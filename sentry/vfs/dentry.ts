@@ -13,8 +13,8 @@ import type { SuperBlock } from './super-block.ts'
 export class Dentry {
   /** Entries in all trees, roughly: vfs/dentry-cache.ts bounds it. */
   static count = 0
-  /** The words that hold {@link generation} and {@link roots}: the platform's, whose stubs look at them. */
-  static names: Uint32Array = new Uint32Array([1, 0])
+  /** The words that hold {@link generation}, {@link roots} and the changes: the platform's, whose stubs look at them. */
+  static names: Uint32Array = new Uint32Array([1, 0, 0])
   /** Moves when walks may lead elsewhere than before, but for moves and removals of plain files: see walk-cache.ts. */
   static get generation(): number {
     return Dentry.names[0]!
@@ -32,6 +32,10 @@ export class Dentry {
   }
   static set roots(roots: number) {
     Dentry.names[1] = roots
+  }
+  /** A file's attributes are about to change, or what a descriptor stands for: Platform.names. */
+  static changes(): void {
+    Dentry.names[2]!++
   }
 
   readonly sb: SuperBlock

@@ -2,6 +2,7 @@
  * Time stamps that the VFS keeps itself: atime under relatime, ctime and mtime of in-memory file systems.
  */
 import { readRealtime } from '../kernel/clock.ts'
+import { Dentry } from './dentry.ts'
 import type { Inode } from './inode.ts'
 import { type Mount, MS_NOATIME, MS_NODIRATIME, MS_STRICTATIME } from './mount.ts'
 
@@ -16,6 +17,7 @@ export function touchAtime(mount: Mount, inode: Inode): void {
   } else if ((mount.flags & MS_NOATIME) !== 0) return
   if ((mount.flags & MS_NODIRATIME) !== 0 && inode.isDir) return
   if (mount.readonly) return
+  Dentry.changes()
   const now = readRealtime()
   inode.atimeSec = now.sec
   inode.atimeNsec = now.nsec

@@ -32,7 +32,7 @@ const NAMES = [
 const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot']
 const SLOT_FIELDS =
   'state command trap signo code trapno error_code op_count fault_addr context stack result self entry interrupted ' +
-  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row root root_turn'
+  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row root root_turn stat_fd stat_changes stat'
 const NAME_FIELDS = ['names', 'turn', 'root', 'len', 'result', 'name']
 const CHECKS = ['ANY', 'OPEN', 'AT', 'MODE', 'ACCESS', 'STATX', 'SIZE']
 
@@ -58,6 +58,7 @@ int main(void) {
   ${print('control', 'sizeof(struct stub_control)')}
   ${print('control.names', 'offsetof(struct stub_control, names)')}
   ${print('control.roots', 'offsetof(struct stub_control, roots)')}
+  ${print('control.changes', 'offsetof(struct stub_control, changes)')}
   ${print('slot.ops', 'offsetof(struct stub_slot, ops)')}
   ${print('slot', 'sizeof(struct stub_slot)')}
   ${print('thread', 'sizeof(struct thread)')}
@@ -98,7 +99,7 @@ test('the table of names has the layout that TypeScript writes', () => {
   expect(values.get('known')).toBe(KNOWN * (4 + 20 + KNOWN_NAME))
   expect(values.get('control')).toBeLessThanOrEqual(KNOWN_OFFSET)
   expect(KNOWN_OFFSET + values.get('known')!).toBeLessThanOrEqual(CONTROL_SIZE)
-  expect([values.get('control.names'), values.get('control.roots')]).toEqual([12, 16])
+  expect(['names', 'roots', 'changes'].map((f) => values.get(`control.${f}`))).toEqual([12, 16, 20])
   expect(CHECKS.map((c) => values.get(`CHECK_${c}`))).toEqual([1, 2, 3, 4, 5, 6, 7])
 })
 

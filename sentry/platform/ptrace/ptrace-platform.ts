@@ -142,6 +142,7 @@ class PtraceThread implements GuestThread {
   windowFlush(): void {}
   remember(): void {}
   answer(): void {}
+  opened(): void {}
 
   interrupt(): void {
     ptInterrupt(this.slot)
@@ -304,7 +305,7 @@ export class PtracePlatform implements Platform {
     return ptWatch(op, fd, events, data)
   }
 
-  readonly names = new Uint32Array(2)
+  readonly names = new Uint32Array(3)
   readonly known = null
   setCallPolicy(): void {}
 

@@ -200,6 +200,9 @@ class SystrapThread implements GuestThread {
   answer(ids: Uint32Array | null, root: number): void {
     this.window.answer(ids, root, platform!.names[1]!)
   }
+  opened(fd: number, stat: Uint8Array): void {
+    this.window.opened(fd, stat, platform!.names[2]!)
+  }
   remember(): void {
     this.window.remember(platform!.names[0]!)
   }
@@ -400,7 +403,7 @@ export class SystrapPlatform implements Platform {
     if (ret < 0) throw new Error(`systrap platform: cannot initialise (errno ${-ret})`)
     this.table = stTable()
     const control = stControl(CONTROL_SIZE)
-    this.names = new Uint32Array(control, NAMES * 4, 2)
+    this.names = new Uint32Array(control, NAMES * 4, 3)
     this.known = new NameTable(control, this.names)
     this.zygote = this.startZygote()
   }

@@ -22,6 +22,10 @@ const MEMO = 134
 const MEMO_TURN = 135
 const ROOT = 138
 const ROOT_TURN = 139
+const STAT_FD = 140
+const STAT_CHANGES = 141
+const STAT = 568
+const STAT_SIZE = 144
 /** struct stub_copy */
 const OUT_WORDS = 4
 const PIECES = 2
@@ -38,7 +42,7 @@ export class SlotWindow {
   private used = 0
 
   constructor(slot: ArrayBuffer) {
-    this.words = new Uint32Array(slot, 0, ROOT_TURN + 1)
+    this.words = new Uint32Array(slot, 0, STAT_CHANGES + 1)
     this.bytes = new Uint8Array(slot)
     this.text = Buffer.from(slot)
   }
@@ -122,6 +126,16 @@ export class SlotWindow {
   /** The stub keeps the answer to the call in progress for as long as `control->names` is `names`. */
   remember(names: number): void {
     this.words[MEMO] = names
+  }
+
+  /** `changes`: control->changes. */
+  opened(fd: number, stat: Uint8Array, changes: number): void {
+    const w = this.words
+    w[STAT_FD] = fd + 1
+    if (fd < 0) return
+    w[STAT_CHANGES] = changes
+    const bytes = this.bytes
+    for (let i = 0; i < STAT_SIZE; i++) bytes[STAT + i] = stat[i]!
   }
 
   /** `roots`: control->roots. */
