@@ -88,6 +88,12 @@ static void write_control(void) {
   jump(SYS_mprotect, CONTROL_ADDR, 4096, PROT_READ | PROT_WRITE, 0, 0, 0);
   *(volatile uint32_t *)CONTROL_ADDR = 7;
 }
+static void write_names(void) {
+  jump(SYS_mprotect, CONTROL_ADDR + KNOWN_OFFSET, 4096, PROT_READ | PROT_WRITE, 0, 0, 0);
+  *(volatile uint32_t *)(CONTROL_ADDR + KNOWN_OFFSET) = 7;
+  printf("the table of names can be written\n");
+  fflush(stdout);
+}
 
 /* One place that has made calls often enough to be patched. */
 static void __attribute__((noinline)) hot(void) {
@@ -203,6 +209,7 @@ int main(void) {
   in_child("grow the arena", grow_arena);
   in_child("map over the control page", map_over_control);
   in_child("write the control page", write_control);
+  in_child("write the table of names", write_names);
   in_child("sigreturn without a frame", bad_sigreturn);
   in_child("exit behind the sentry's back", native_exit);
   for (int i = 0; i < 5; i++) in_child("scribble", scribble);

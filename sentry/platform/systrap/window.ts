@@ -145,6 +145,7 @@ export class SlotWindow {
     w[MEMO_TURN]!++
     w[ROOT] = root
     w[ROOT_TURN] = roots
+    w[STAT_FD] = 0
     if (ids === null) return
     for (let i = 0; i < ids.length; i++) w[ANSWERS + i] = ids[i]!
     w[ANSWERED] = 1
