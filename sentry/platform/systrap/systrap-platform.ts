@@ -196,6 +196,9 @@ class SystrapThread implements GuestThread {
     const { space } = this
     this.window.flush((addr, src, at, len) => space.write(addr, src, at, len))
   }
+  windowDrop(): void {
+    this.window.drop()
+  }
   answer(ids: Uint32Array | null): void {
     this.window.answer(ids)
   }
