@@ -582,3 +582,39 @@ TEST(restart) {
   go(PTRACE_CONT, pid, 0);
   await("end", pid);
 }
+
+/* Whatever a tracer puts into registers: only its tracee suffers. */
+static void spin(void) {
+  for (;;) counter++;
+}
+TEST(wild_registers) {
+  unsigned long long seed = 12345;
+  for (int round = 0; round < 150; round++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      ptrace(PTRACE_TRACEME, 0, 0, 0);
+      raise(SIGSTOP);
+      spin();
+    }
+    int status;
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    for (int i = 0; i < 6; i++) {
+      unsigned long long value = seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+      value = i % 3 == 0 ? value >> 33 : i % 3 == 1 ? value : 0x7fff00000000 + (value >> 32);
+      ptrace(PTRACE_POKEUSER, pid, (seed >> 40) % (sizeof(struct user_regs_struct) / 8) * 8, value);
+    }
+    struct user_fpregs_struct fp;
+    CHECK_EQ(ptrace(PTRACE_GETFPREGS, pid, 0, &fp), 0);
+    if (round % 4 == 0) fp.mxcsr = (unsigned)(seed >> 32);
+    ptrace(PTRACE_SETFPREGS, pid, 0, &fp);
+    static const int requests[] = {PTRACE_CONT, PTRACE_SYSCALL, PTRACE_SINGLESTEP};
+    for (int i = 0; i < 3; i++) {
+      ptrace(requests[(round + i) % 3], pid, 0, 0);
+      if (i == 2) usleep(200);
+      waitpid(pid, &status, WNOHANG | __WALL);
+    }
+    kill(pid, SIGKILL);
+    while (waitpid(pid, &status, __WALL) == pid && !WIFEXITED(status) && !WIFSIGNALED(status)) {}
+  }
+  say("survived");
+}
