@@ -19,9 +19,11 @@ import {
   CLONE_PARENT,
   CLONE_PARENT_SETTID,
   CLONE_PIDFD,
+  CLONE_PTRACE,
   CLONE_SIGHAND,
   CLONE_SYSVSEM,
   CLONE_THREAD,
+  CLONE_UNTRACED,
   CLONE_VFORK,
   CLONE_VM,
   type CloneArgs,
@@ -30,6 +32,15 @@ import {
 } from '../sentry/kernel/clone.ts'
 import { CAP_SYS_ADMIN } from '../sentry/kernel/credentials.ts'
 import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
+import {
+  EVENT_CLONE,
+  EVENT_FORK,
+  EVENT_VFORK,
+  EVENT_VFORK_DONE,
+  eventStop,
+  inherit,
+  type Tracing,
+} from '../sentry/kernel/ptrace.ts'
 import { BLOCK, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
@@ -40,19 +51,25 @@ const NAMESPACES =
   CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 const SIGCHLD = 17
 
-/** What a vfork parent waits for. */
-class VforkWait {
+/** A child that is made: what its parent still tells its tracer, or waits for. */
+class Made {
   readonly child: ThreadGroup
   readonly pid: number
-  constructor(child: ThreadGroup, pid: number) {
+  /** The event to stop for; 0 = none. */
+  event: number
+  /** vfork(2): until the child's exec or exit. */
+  vfork: boolean
+  constructor(child: ThreadGroup, pid: number, event: number, vfork: boolean) {
     this.child = child
     this.pid = pid
+    this.event = event
+    this.vfork = vfork
   }
 }
 
 /** The common end: makes the child, starts it, and waits for it under CLONE_VFORK. */
 function start(t: Task, args: CloneArgs, pidfdAddr: number): SysRet {
-  if (t.sysState instanceof VforkWait) return vforkWait(t, t.sysState)
+  if (t.sysState instanceof Made) return made(t, t.sysState)
   const err = checkCloneFlags(args.flags)
   if (err < 0) return err
   if ((args.flags & NAMESPACES) !== 0 && !t.creds.capable(CAP_SYS_ADMIN)) return -EPERM
@@ -65,17 +82,42 @@ function start(t: Task, args: CloneArgs, pidfdAddr: number): SysRet {
     if (fd >= 0) t.writeU32(pidfdAddr, fd)
   }
   const pid = child.tid
+  const event = t.traced === null ? 0 : cloneEvent(t.traced, args)
+  if (t.traced !== null && (event !== 0 || (args.flags & CLONE_PTRACE) !== 0)) inherit(t, child)
   t.kernel.resume(child, 0, false)
-  if ((args.flags & CLONE_VFORK) === 0) return pid
-  const wait = new VforkWait(child.group, pid)
-  t.sysState = wait
-  return vforkWait(t, wait)
+  const vfork = (args.flags & CLONE_VFORK) !== 0
+  if (!vfork && event === 0) return pid
+  const state = new Made(child.group, pid, event, vfork)
+  t.sysState = state
+  return made(t, state)
 }
 
-/** vfork(2)'s wait ends only with the child's exec or exit (or our own death). */
-function vforkWait(t: Task, wait: VforkWait): SysRet {
-  if (wait.child.vforkParent !== t) return wait.pid
-  t.uninterruptible = true
+/** The event of PTRACE_O_TRACEFORK and its like that this is, where the tracer wants it. */
+function cloneEvent(traced: Tracing, args: CloneArgs): number {
+  if ((args.flags & CLONE_UNTRACED) !== 0) return 0
+  const vfork = (args.flags & CLONE_VFORK) !== 0
+  const event = vfork ? EVENT_VFORK : args.exitSignal !== SIGCHLD ? EVENT_CLONE : EVENT_FORK
+  return traced.wants(event) ? event : 0
+}
+
+/** The rest of the call: the events, and between them vfork(2)'s wait for the child's exec or exit (or our own death). */
+function made(t: Task, state: Made): SysRet {
+  const { event, pid } = state
+  if (event !== 0) {
+    state.event = 0
+    if (t.traced !== null) {
+      eventStop(t, event, pid)
+      return BLOCK
+    }
+  }
+  if (!state.vfork) return pid
+  if (state.child.vforkParent === t) {
+    t.uninterruptible = true
+    return BLOCK
+  }
+  state.vfork = false
+  if (t.traced === null || !t.traced.wants(EVENT_VFORK_DONE)) return pid
+  eventStop(t, EVENT_VFORK_DONE, pid)
   return BLOCK
 }
 
@@ -128,7 +170,7 @@ const u64 = (at: number): number => ARGS_VIEW.getUint32(at, true) + ARGS_VIEW.ge
 
 /** clone3(2). */
 export function sysClone3(t: Task): SysRet {
-  if (t.sysState instanceof VforkWait) return vforkWait(t, t.sysState)
+  if (t.sysState instanceof Made) return made(t, t.sysState)
   const size = t.argPtr(1)
   if (size > ARGS.length) return -E2BIG
   if (size < ARGS_SIZE_V0) return -EINVAL

@@ -4,21 +4,26 @@
 import { EACCES, EFAULT, EINVAL, EPERM, ESRCH } from '../sentry/abi/errno.ts'
 import { exitGroup, exitTask } from '../sentry/kernel/exit.ts'
 import { joinProcessGroup, newProcessGroup, newSession } from '../sentry/kernel/process-tree.ts'
+import { exitCallStop } from '../sentry/kernel/ptrace.ts'
 import { ptraceAccess } from '../sentry/kernel/ptrace-access.ts'
-import { NO_RESULT, type SysRet } from '../sentry/kernel/sysret.ts'
+import { BLOCK, NO_RESULT, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { ThreadGroup } from '../sentry/kernel/thread-group.ts'
 
 /** exit(2): this thread. */
 export function sysExit(t: Task): SysRet {
   const group = t.group
-  exitTask(t, group.exitStatus >= 0 ? group.exitStatus : (t.argU32(0) & 0xff) << 8)
+  const status = group.exitStatus >= 0 ? group.exitStatus : (t.argU32(0) & 0xff) << 8
+  if (t.traced !== null && exitCallStop(t, status)) return BLOCK
+  exitTask(t, status)
   return NO_RESULT
 }
 
 /** exit_group(2). */
 export function sysExitGroup(t: Task): SysRet {
-  exitGroup(t.group, (t.argU32(0) & 0xff) << 8)
+  const status = (t.argU32(0) & 0xff) << 8
+  if (t.traced !== null && exitCallStop(t, status)) return BLOCK
+  exitGroup(t.group, status)
   exitTask(t, t.group.exitStatus)
   return NO_RESULT
 }

@@ -40,6 +40,3 @@ export function sysReboot(t: Task): SysRet {
   if (t.argU32(0) !== REBOOT_MAGIC1 || !REBOOT_MAGIC2.includes(t.argU32(1))) return -EINVAL
   return -EINVAL
 }
-
-/** ptrace(2): guest code is traced by the sentry already, and tracing guests is not built. */
-export const sysPtrace = (_t: Task): SysRet => -EPERM

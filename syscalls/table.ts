@@ -31,6 +31,7 @@ import * as poll from './poll.ts'
 import * as prctl from './prctl.ts'
 import * as processCalls from './process.ts'
 import * as processVm from './process-vm.ts'
+import * as ptrace from './ptrace.ts'
 import * as readWrite from './read-write.ts'
 import * as refused from './refused.ts'
 import * as resource from './resource.ts'
@@ -152,7 +153,7 @@ export const SYSCALLS: readonly Syscall[] = [
   partial(98, 'getrusage', resource.sysGetrusage, 'rusage_who who, ptr usage', 'context switches and block counts are zero'),
   full(99, 'sysinfo', system.sysSysinfo, 'ptr info'),
   full(100, 'times', resource.sysTimes, 'ptr tbuf'),
-  none(101, 'ptrace', 'int request, int pid, ptr addr, u64 data', 'EPERM: guests cannot trace yet', refused.sysPtrace),
+  partial(101, 'ptrace', ptrace.sysPtrace, 'ptrace_request request, int pid, ptr addr, ptr data', 'no hardware breakpoints, PEEKSIGINFO, SECCOMP_GET_FILTER; calls that run natively (futex) make no syscall-stops'),
   full(102, 'getuid', credentials.sysGetuid, ''),
   partial(103, 'syslog', system.sysSyslog, 'int type, ptr buf, int len', 'the log is one line'),
   full(104, 'getgid', credentials.sysGetgid, ''),

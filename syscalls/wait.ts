@@ -31,9 +31,10 @@ const P_PIDFD = 3
 const EPOLLIN = 1
 
 /** Reused: a wait never outlives its handler's run. */
-const TARGET: WaitTarget = { group: null, pgrp: null, none: false }
+const TARGET: WaitTarget = { id: 0, group: null, pgrp: null, none: false }
 
 function target(t: Task, kind: number, id: number): WaitTarget {
+  TARGET.id = kind === P_PID ? id : 0
   TARGET.group = null
   TARGET.pgrp = null
   TARGET.none = false
@@ -83,6 +84,7 @@ export function sysWaitid(t: Task): SysRet {
     if (!(file instanceof PidFd)) return -EBADF
     if (file.flags & O_NONBLOCK) nonblock = true
     wanted = target(t, P_ALL, 0)
+    wanted.id = file.group.pid
     wanted.group = file.group
   } else if (kind === P_ALL || kind === P_PID || kind === P_PGID) {
     wanted = target(t, kind, id)

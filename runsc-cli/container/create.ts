@@ -20,7 +20,7 @@ import { OCI_VERSION, runHooks } from './hooks.ts'
 import { isAlive, processRef } from './liveness.ts'
 import { ensureMountPoints } from './mount-points.ts'
 import { isOwnNetwork } from './network-namespace.ts'
-import { joinPod } from './pod.ts'
+import { hostnameOfPod, joinPod } from './pod.ts'
 import { type Sandbox, spawnSandbox } from './spawn.ts'
 import { ociState } from './status.ts'
 
@@ -53,7 +53,8 @@ export async function create(request: CreateRequest, options: GlobalOptions, log
   phase('code loaded')
   const spec = loadBundle(request.bundle, request.configName)
   const directory = new ContainerDirectory(options.root, request.id)
-  const { boot, gofer } = planBoot(request.id, spec, options)
+  const { boot, gofer, namedBy } = planBoot(request.id, spec, options)
+  if (namedBy !== undefined) boot.hostname = hostnameOfPod(options.root, namedBy) ?? boot.hostname
   for (const warning of spec.warnings) log.warn(warning)
   boot.autoStart = request.startAtOnce && !hasHooksBeforeStart(spec.config.hooks)
   checkConsole(request, boot.process.terminal)

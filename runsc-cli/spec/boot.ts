@@ -1,7 +1,7 @@
 /** Puts a checked config.json and the CLI's flags together into the sentry's BootConfig and the gofer's list of mounts. */
 import { readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
-import type { BootConfig, BootFds } from '../../sentry/control/protocol.ts'
+import type { BootConfig, BootFds, PodConfig } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
 import { CliError } from '../errors.ts'
 import type { GlobalOptions } from '../options.ts'
@@ -14,6 +14,8 @@ export interface BootPlan {
   /** Everything but the descriptors, which the spawner fills in. */
   boot: BootConfig
   gofer: GoferMount[]
+  /** The container whose host name this one has: the sandbox of its pod. */
+  namedBy?: string
 }
 
 export const NO_BOOT_FDS: BootFds = {
@@ -31,9 +33,10 @@ export const NO_BOOT_FDS: BootFds = {
 
 /** Namespaces of the host that a container can be put into. */
 const OF_THE_HOST: readonly string[] = ['network', 'cgroup']
-/** Whatever their path says: the sandbox's. */
+/** Of a pod's containers. In a virtual machine they share them; else each has a kernel, and these, of its own. */
 const SHARED_IN_PODS: readonly string[] = ['ipc', 'uts']
 
+const NO_POD_IPC = 'the containers of a pod share files and network, not System V IPC: each has a kernel of its own'
 const NO_SECCOMP = 'the OCI seccomp profile is accepted and not applied; the guest never reaches the host kernel'
 
 /** CPUs that a CFS quota allows, rounded up; 0: no quota. */
@@ -83,16 +86,13 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     debugLog: options.debugLog,
     fds: NO_BOOT_FDS,
   }
-  if (boot.platform === 'microvm') {
-    try {
-      boot.pod = podOf(id, config.annotations)
-    } catch (error) {
-      throw new CliError(`${bundle}/config.json: ${(error as Error).message}`)
-    }
-  }
+  const pod = podOfConfig(id, spec)
+  if (boot.platform === 'microvm') boot.pod = pod
   if (boot.pod && boot.microvm?.fs !== 'gofer')
     throw new CliError('--microvm-fs: containers of a pod have their files from gofers')
-  const joins = boot.pod?.role === 'member' ? SHARED_IN_PODS : []
+  const joins = pod?.role === 'member' ? SHARED_IN_PODS : []
+  if (pod?.role === 'member' && !boot.pod && linux?.namespaces.some(({ type, path }) => type === 'ipc' && path))
+    spec.warnings.push(`${bundle}/config.json: linux.namespaces: ${NO_POD_IPC}`)
   linux?.namespaces.forEach(({ type, path }, i) => {
     if (path && !OF_THE_HOST.includes(type) && !joins.includes(type))
       throw new CliError(
@@ -103,5 +103,14 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     if (boot.platform === 'microvm') boot.seccomp = linux.seccomp
     else spec.warnings.push(`${bundle}/config.json: linux.seccomp: ${NO_SECCOMP}`)
   }
-  return { boot, gofer }
+  const namedBy = pod?.role === 'member' && !boot.pod && !config.hostname ? pod.sandbox : undefined
+  return { boot, gofer, ...(namedBy === undefined ? {} : { namedBy }) }
+}
+
+function podOfConfig(id: string, { bundle, config }: LoadedSpec): PodConfig | undefined {
+  try {
+    return podOf(id, config.annotations)
+  } catch (error) {
+    throw new CliError(`${bundle}/config.json: ${(error as Error).message}`)
+  }
 }

@@ -5,7 +5,7 @@ import type { ProcessInfo } from '../control/protocol.ts'
 import { readRealtime } from '../kernel/clock.ts'
 import { groupCpu } from '../kernel/cpu-times.ts'
 import type { Kernel } from '../kernel/kernel.ts'
-import { BLOCKED, STOPPED } from '../kernel/task.ts'
+import { BLOCKED, STOPPED, TRACED } from '../kernel/task.ts'
 import type { ThreadGroup } from '../kernel/thread-group.ts'
 
 const MAX_COMMAND = 4096
@@ -19,7 +19,7 @@ export function processInfo(kernel: Kernel, group: ThreadGroup): ProcessInfo {
     ppid: group.parent?.pid ?? 0,
     hostPid: t.thread.space.hostPid,
     uid: t.creds.euid,
-    state: t.state === STOPPED ? 'T' : t.state === BLOCKED ? 'S' : 'R',
+    state: t.state === STOPPED || t.state === TRACED ? 'T' : t.state === BLOCKED ? 'S' : 'R',
     threads: group.tasks.length,
     cpuMs: Math.round((cpu.userNs + cpu.systemNs) / 1e6),
     startTime: Math.round(readRealtime().sec - age),

@@ -122,6 +122,7 @@ function newGroup(t: Task, child: Task, args: CloneArgs): void {
   child.group = group
   parent?.children.push(group)
   t.group.pgrp.members.push(group)
+  group.makerTid = (args.flags & CLONE_PARENT) !== 0 ? t.group.makerTid : t.tid
   t.kernel.ids.addGroup(group)
   watchCpuLimit(group)
   if ((args.flags & CLONE_VM) !== 0) cpuBorrow(group, t.group)

@@ -6,7 +6,7 @@
  */
 import type { FileDescription } from '../vfs/file-description.ts'
 import { MS_NOSUID } from '../vfs/mount.ts'
-import { CAPS_NONE, type CapSet, type Credentials } from './credentials.ts'
+import { CAP_SETUID, CAP_SYS_PTRACE, CAPS_NONE, type CapSet, type Credentials } from './credentials.ts'
 import type { Task } from './task.ts'
 
 export interface ExecCredentials {
@@ -48,9 +48,13 @@ export function execCredentials(t: Task, file: FileDescription): ExecCredentials
     permitted = or(old.bounding, old.inheritable)
     effective = euid === 0
   }
-  if (old.noNewPrivs && (isSetId || !subset(permitted, old.permitted))) {
-    euid = old.uid
-    egid = old.gid
+  // Who may not trace the powerful does not get there by tracing (Linux: LSM_UNSAFE_PTRACE).
+  const watched = t.traced !== null && !t.traced.tracer.creds.capable(CAP_SYS_PTRACE)
+  if ((old.noNewPrivs || watched) && (isSetId || !subset(permitted, old.permitted))) {
+    if (old.noNewPrivs || !old.capable(CAP_SETUID)) {
+      euid = old.uid
+      egid = old.gid
+    }
     permitted = and(permitted, old.permitted)
   }
   const ambient = isSetId ? CAPS_NONE : old.ambient

@@ -23,6 +23,7 @@ import { type ExecCredentials, execCredentials } from './exec-credentials.ts'
 import { dethread, execReleaseMm } from './exit.ts'
 import { pinHostThread } from './host-proc.ts'
 import { RLIMIT_STACK } from './limits.ts'
+import { execStop } from './ptrace.ts'
 import { execSignals } from './signal-inherit.ts'
 import { NO_RESULT, type SysRet } from './sysret.ts'
 import type { Task } from './task.ts'
@@ -134,6 +135,7 @@ function load(t: Task, program: Program, filename: string, envp: string[], creds
     mm.unref()
     return entry
   }
+  const oldTid = t.tid
   commit(t, mm, thread, filename, creds)
   const regs = thread.regs
   const segments = [regs[CS]!, regs[SS]!]
@@ -145,6 +147,7 @@ function load(t: Task, program: Program, filename: string, envp: string[], creds
   setReg(regs, ORIG_RAX, -1)
   setReg(regs, RIP, entry.rip)
   setReg(regs, RSP, entry.rsp)
+  if (t.traced !== null) execStop(t, oldTid)
   return NO_RESULT
 }
 

@@ -13,6 +13,8 @@ import { stopTimers } from './itimer.ts'
 import { hangUpOrphans, stopCompleted } from './job-control.ts'
 import type { Kernel } from './kernel.ts'
 import { endSessionLeadership, notifyParentOfExit, reap, reparentChildren } from './process-tree.ts'
+import { releaseTracees } from './ptrace.ts'
+import { abandonZombies, holdForTracer, tellTracerOfThread, untraceLeader } from './ptrace-wait.ts'
 import { discardAll } from './signal.ts'
 import { DEAD, RUNNING, type Task, TRAPPED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
@@ -89,6 +91,7 @@ function becomeLeader(t: Task): void {
   const group = t.group
   if (group.leader === t) return
   const ids = t.kernel.ids
+  untraceLeader(group)
   ids.removeTask(group.leader)
   ids.removeTask(t)
   t.tid = group.pid
@@ -145,7 +148,10 @@ export function exitTask(t: Task, code: number): void {
   leaveAddressSpace(t)
   t.state = DEAD
   t.signals.hasSavedMask = false
+  t.signals.injected = null
   discardAll(t.signals.pending)
+  if (group.tracer !== null) releaseTracees(t)
+  if (t.traced !== null && t !== group.leader) tellTracerOfThread(t, group.exitStatus >= 0 ? group.exitStatus : code)
   if (last) {
     if (group.exitStatus < 0)
       group.exitStatus = group.leaderStatus >= 0 && group.leader !== t ? group.leaderStatus : code
@@ -181,7 +187,8 @@ function exitProcess(kernel: Kernel, group: ThreadGroup): void {
   const status = group.exitStatus
   const list = callbacks.get(group)
   if (list !== undefined) for (const callback of list) callback(status)
-  if (notifyParentOfExit(group)) reap(kernel, group)
+  if (group.tracer !== null) abandonZombies(kernel, group)
+  if (!holdForTracer(group) && notifyParentOfExit(group)) reap(kernel, group)
   if (group.pid === 1 && kernel.exitCode < 0) kernel.exitCode = shellStatus(status)
 }
 

@@ -8,10 +8,11 @@
 import { CLD_CONTINUED, CLD_STOPPED, SA_NOCLDSTOP, SIGCHLD, SIGCONT, SIGHUP } from '../abi/signal.ts'
 import type { ProcessGroup } from './process-group.ts'
 import { childTimes } from './process-tree.ts'
+import { requestStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { recalcPending, sendKernelSignalToPgrp, sendToGroup, wakeForSignal } from './signal.ts'
 import { SIG_IGN } from './signal-state.ts'
-import { DEAD, STOPPED, type Task, TRAPPED } from './task.ts'
+import { DEAD, STOPPED, type Task, TRACED, TRAPPED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
 const POLL_IN = 1
@@ -22,8 +23,12 @@ export function beginGroupStop(t: Task, sig: number): void {
   group.signals.stopped = true
   group.signals.stopSignal = sig
   group.signals.continueReport = false
-  t.signalPending = true
-  for (const other of group.tasks) if (other !== t && other.state !== DEAD) wakeForSignal(other)
+  for (const other of group.tasks) {
+    if (other.state === DEAD) continue
+    if (other.traced !== null) other.traced.groupTrap = true
+    if (other === t) t.signalPending = true
+    else wakeForSignal(other)
+  }
 }
 
 /** `t` stops here; it goes on with returnToGuest(t, ret, inSyscall). */
@@ -41,11 +46,13 @@ export function stopCompleted(group: ThreadGroup): void {
   let live = 0
   for (const t of group.tasks) {
     if (t.state === DEAD) continue
-    if (t.state !== STOPPED) return
+    if (t.state !== STOPPED && t.state !== TRACED) return
     live++
   }
   if (live === 0) return
   s.stopReport = s.stopSignal
+  // A parent that traces it has heard.
+  if (group.leader.traced?.tracer.group === group.parent) return
   notifyParent(group, CLD_STOPPED, s.stopSignal)
 }
 
@@ -58,6 +65,10 @@ export function resumeStopped(group: ThreadGroup): void {
   s.continueReport = true
   notifyParent(group, CLD_CONTINUED, SIGCONT)
   for (const t of group.tasks.slice()) {
+    if (t.traced !== null) {
+      t.traced.groupTrap = false
+      if (t.traced.seized) requestStop(t)
+    }
     recalcPending(t)
     if (t.state !== STOPPED) continue
     t.state = TRAPPED

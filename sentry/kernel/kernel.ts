@@ -14,10 +14,11 @@ import { threadGone } from './exit.ts'
 import { HostPoll } from './host-poll.ts'
 import { IdSpace } from './id-space.ts'
 import { MemoryReturn } from './memory-return.ts'
+import { AFTER_NOTHING, beforeGuest, continueTracee, entryStop, exitStop, trapped } from './ptrace.ts'
 import { SECCOMP_ALLOWED, seccompVerdict } from './seccomp.ts'
 import { deliverFault, returnToGuest } from './signal-delivery.ts'
 import { BLOCK, NO_RESULT, type SysRet } from './sysret.ts'
-import { BLOCKED, DEAD, READY, RUNNING, STOPPED, type Task, TRAPPED } from './task.ts'
+import { BLOCKED, DEAD, READY, RUNNING, STOPPED, type Task, TRACED, TRAPPED } from './task.ts'
 import { TimerQueue } from './timer-queue.ts'
 import { Uts } from './uts.ts'
 
@@ -94,21 +95,30 @@ export class Kernel {
     this.ready.push(t)
   }
 
+  /** Sends on a task that its tracer held, from {@link run}. */
+  goOn(t: Task): void {
+    t.state = READY
+    this.ready.push(t)
+  }
+
   private readonly memoryReturn = new MemoryReturn()
 
   /** Runs until {@link exitCode} is set. */
   run(): number {
-    while (this.exitCode < 0) {
-      if (this.ready.length > 0) this.retryReady()
-      if (this.exitCode >= 0) break
-      const next = this.timers.next
-      const timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
-      const thread = this.memoryReturn.wait(this.platform, this.ready.length > 0 ? 0 : timeout)
-      if (thread !== null) this.onTrap(thread)
-      if (this.platform.hostEventCount > 0) this.hostPoll.dispatch()
-      if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
-    }
+    while (this.exitCode < 0) this.turn()
     return this.exitCode
+  }
+
+  /** One turn of the loop. On its own because V8 optimises what is called often sooner than what loops. */
+  private turn(): void {
+    if (this.ready.length > 0) this.retryReady()
+    if (this.exitCode >= 0) return
+    const next = this.timers.next
+    const timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
+    const thread = this.memoryReturn.wait(this.platform, this.ready.length > 0 ? 0 : timeout)
+    if (thread !== null) this.onTrap(thread)
+    if (this.platform.hostEventCount > 0) this.hostPoll.dispatch()
+    if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
   }
 
   private retryReady(): void {
@@ -124,6 +134,7 @@ export class Kernel {
     if (t === null || t.state === DEAD) return
     t.state = TRAPPED
     this.current = t
+    if (t.traced !== null) trapped(t)
     if (thread.trap === TRAP_SYSCALL) {
       t.sysno = thread.regs[ORIG_RAX]! | 0
       t.progress = 0
@@ -132,9 +143,9 @@ export class Kernel {
       t.uninterruptible = false
       t.mayDefer = (this.kinds[t.sysno]! & FILLS_MEMORY) !== 0
       this.syscalls++
-      if (thread.hot) patchSite(t)
+      if (thread.hot && t.traced === null) patchSite(t)
       if (this.tracer !== null) this.tracer.enter(t)
-      if (t.seccomp === null || this.seccompAllows(t)) this.dispatch(t)
+      if (t.traced === null || !entryStop(t)) this.enterCall(t, false)
       return
     }
     t.mayDefer = false
@@ -148,24 +159,32 @@ export class Kernel {
     }
   }
 
-  /** Asks the guest's own filters; a call that they refuse ends here. */
-  private seccompAllows(t: Task): boolean {
-    const ret = seccompVerdict(t)
-    if (ret === SECCOMP_ALLOWED) return true
-    if (this.tracer !== null) this.tracer.leave(t, ret)
-    if (t.state !== DEAD) this.resume(t, ret === NO_RESULT ? 0 : ret, ret !== NO_RESULT)
-    return false
+  /** Makes the call in progress, where the guest's own filters allow it. `asked`: its tracer has been asked for them. */
+  enterCall(t: Task, asked: boolean): void {
+    const verdict = t.seccomp === null ? SECCOMP_ALLOWED : seccompVerdict(t, asked)
+    if (verdict === SECCOMP_ALLOWED) {
+      this.dispatch(t)
+      return
+    }
+    if (t.state === TRACED) return
+    if (this.tracer !== null) this.tracer.leave(t, verdict)
+    this.finish(t, verdict)
   }
 
   private retry(t: Task): void {
     t.state = TRAPPED
+    if (t.signals.after !== AFTER_NOTHING) {
+      this.current = t
+      continueTracee(t)
+      return
+    }
     t.endWait()
     if (t.heapIndex >= 0) this.timers.remove(t)
     this.dispatch(t)
   }
 
   /** Runs the handler of the call in progress and acts on its result. */
-  private dispatch(t: Task): void {
+  dispatch(t: Task): void {
     this.current = t
     const nr = t.sysno
     if ((this.kinds[nr]! & CHANGES_NOTHING) === 0) Dentry.changes()
@@ -181,7 +200,13 @@ export class Kernel {
       else if (t.deadline < Number.POSITIVE_INFINITY) this.timers.add(t, t.deadline)
       return
     }
-    if (t.state === DEAD) return
+    this.finish(t, ret)
+  }
+
+  /** The call is over. */
+  finish(t: Task, ret: SysRet): void {
+    if (t.state !== TRAPPED) return
+    if (t.traced !== null && exitStop(t, ret)) return
     this.resume(t, ret === NO_RESULT ? 0 : ret, ret !== NO_RESULT)
   }
 
@@ -206,6 +231,7 @@ export class Kernel {
       this.held.push(t)
       return
     }
+    if (t.traced !== null) beforeGuest(t)
     t.state = RUNNING
     t.thread.resume()
   }
@@ -222,7 +248,7 @@ export class Kernel {
   unpause(): void {
     this.paused = false
     for (const t of this.held.splice(0)) {
-      if (t.state === DEAD || t.state === STOPPED) continue
+      if (t.state === DEAD || t.state === STOPPED || t.state === TRACED) continue
       this.resume(t, 0, false)
     }
   }

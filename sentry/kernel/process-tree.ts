@@ -37,6 +37,7 @@ export function exitInfo(info: SigInfo, status: number): void {
 /** Tells the parent of a zombie. Returns true when nobody will wait for it: the caller reaps it. */
 export function notifyParentOfExit(group: ThreadGroup): boolean {
   const parent = group.parent
+  if (group.heldForTracer) return false
   if (parent === null || parent.zombie || parent.exitStatus >= 0) {
     return parent === null
   }

@@ -10,6 +10,7 @@ import { EINVAL, ENOMEM, ENOSYS } from '../abi/errno.ts'
 import { SIGKILL } from '../abi/signal.ts'
 import { ARG, getReg, RIP } from '../platform/amd64/registers.ts'
 import { exitGroup, exitTask } from './exit.ts'
+import { EVENT_SECCOMP, eventStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { forceSignal } from './signal.ts'
 import { NO_RESULT, type SysRet } from './sysret.ts'
@@ -269,8 +270,11 @@ function compute(op: number, a: number, operand: number): number {
 
 const STRICT_CALLS: readonly number[] = [0, 1, 15, 60]
 
-/** Judges the call that `t` is about to make: SECCOMP_ALLOWED, or its result. Precondition: t.seccomp is not null. */
-export function seccompVerdict(t: Task): SysRet {
+/**
+ * Judges the call that `t` is about to make: SECCOMP_ALLOWED, or its result; it may stop for its tracer, unless that has
+ * been `asked`.  Precondition: t.seccomp is not null.
+ */
+export function seccompVerdict(t: Task, asked: boolean): SysRet {
   const newest = t.seccomp!
   if (newest.mode === SECCOMP_MODE_STRICT) return STRICT_CALLS.includes(t.sysno) ? SECCOMP_ALLOWED : end(t, SIGKILL)
   loadData(t)
@@ -298,7 +302,10 @@ export function seccompVerdict(t: Task): SysRet {
     case RET_KILL_THREAD:
       return end(t, SIGSYS)
     case RET_TRACE:
-      return -ENOSYS
+      if (t.traced === null || !t.traced.wants(EVENT_SECCOMP)) return -ENOSYS
+      if (asked) return SECCOMP_ALLOWED
+      eventStop(t, EVENT_SECCOMP, data)
+      return NO_RESULT
     default:
       return endProcess(t, SIGSYS)
   }

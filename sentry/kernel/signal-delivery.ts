@@ -27,6 +27,7 @@ import { ORIG_RAX, RAX, RIP } from '../platform/amd64/registers.ts'
 import { pushSignalFrame } from './amd64/signal-frame.ts'
 import { exitGroup, exitTask } from './exit.ts'
 import { beginGroupStop, isOrphaned, stopTask } from './job-control.ts'
+import { fatalStop, handlerStop, pendingStop, signalStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { dequeueSignal, forceSignal, recalcPending, restoreSavedMask, setBlocked } from './signal.ts'
 import { SIG_DFL, SIG_IGN, type SigAction, type SigInfo } from './signal-state.ts'
@@ -81,14 +82,23 @@ function slowReturn(t: Task, result: SysRet, fromSyscall: boolean): boolean {
       exitTask(t, group.exitStatus)
       return false
     }
-    if (group.signals.stopped) {
+    if (t.traced !== null) {
+      if (pendingStop(t, ret, inSyscall, native)) return false
+    } else if (group.signals.stopped) {
       // Native results stay in the registers.
       stopTask(t, native ? 0 : ret, native ? false : inSyscall)
       return false
     }
-    const blocked = t.signals.blocked
-    const info = dequeueSignal(t, blocked.lo, blocked.hi)
+    const { blocked, injected } = t.signals
+    const info = injected ?? dequeueSignal(t, blocked.lo, blocked.hi)
     if (info === null) break
+    if (injected !== null) {
+      t.signals.injected = null
+      recalcPending(t)
+    } else if (t.traced !== null && info.signo !== SIGKILL) {
+      signalStop(t, info, ret, inSyscall, native)
+      return false
+    }
     const sig = info.signo
     const action = group.signals.actions[sig]!
     if (action.handler === SIG_IGN) continue
@@ -99,6 +109,10 @@ function slowReturn(t: Task, result: SysRet, fromSyscall: boolean): boolean {
         native = false
       }
       deliver(t, info, action)
+      if (t.traced?.steps) {
+        handlerStop(t)
+        return false
+      }
       continue
     }
     const kind = defaultAction(sig)
@@ -109,7 +123,9 @@ function slowReturn(t: Task, result: SysRet, fromSyscall: boolean): boolean {
       beginGroupStop(t, sig)
       continue
     }
-    exitGroup(group, kind === ACTION_CORE ? sig | coreFlag(t) : sig)
+    const status = kind === ACTION_CORE ? sig | coreFlag(t) : sig
+    if (t.traced !== null && fatalStop(t, status)) return false
+    exitGroup(group, status)
   }
 
   if (inSyscall && isRestart(ret)) {

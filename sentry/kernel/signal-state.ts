@@ -103,6 +103,12 @@ export class TaskSignals {
   /** While STOPPED: the arguments of returnToGuest() to go on with. */
   stopRet = 0
   stopInSyscall = false
+  /** A tracer passed it: taken before all that is pending. */
+  injected: SigInfo | null = null
+  /** While TRACED: where it goes on, AFTER_* of kernel/ptrace.ts, and what that needs. */
+  after = 0
+  afterNative = false
+  afterStatus = 0
   /** What a call that ended with ERESTART_RESTARTBLOCK keeps for restart_syscall(2). */
   restartDeadline = Number.NaN
   restartState: object | null = null

@@ -28,7 +28,7 @@ import { RLIMIT_SIGPENDING } from './limits.ts'
 import type { ProcessGroup } from './process-group.ts'
 import { makeInfo } from './siginfo.ts'
 import { type PendingSignals, SIG_DFL, SIG_IGN, type SigInfo } from './signal-state.ts'
-import { DEAD, RUNNING, STOPPED, type Task } from './task.ts'
+import { DEAD, RUNNING, STOPPED, type Task, TRACED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
 const POLL_IN = 1
@@ -118,6 +118,8 @@ function send(t: Task, info: SigInfo, toGroup: boolean, force: boolean): number 
 /** Linux: sig_ignored. A blocked signal is never ignored: its action may change before it is unblocked. */
 function ignored(t: Task, sig: number, force: boolean): boolean {
   if (t.signals.blocked.has(sig)) return false
+  // A tracer hears of every signal.
+  if (t.traced !== null && sig !== SIGKILL) return false
   const action = t.group.signals.actions[sig]!
   if (t.group.signals.unkillable && action.handler === SIG_DFL) {
     if (!(force && (sig === SIGKILL || sig === SIGSTOP))) return true
@@ -173,7 +175,8 @@ function complete(main: Task, sig: number, toGroup: boolean): void {
   if (chosen === null) return
   const group = main.group
   const action = group.signals.actions[sig]!
-  if (sig === SIGKILL || (action.handler === SIG_DFL && defaultAction(sig) === ACTION_TERMINATE)) {
+  const untraced = main.traced === null && chosen.traced === null
+  if (sig === SIGKILL || (untraced && action.handler === SIG_DFL && defaultAction(sig) === ACTION_TERMINATE)) {
     exitGroup(group, sig)
     return
   }
@@ -182,7 +185,7 @@ function complete(main: Task, sig: number, toGroup: boolean): void {
 
 function wants(t: Task, sig: number): boolean {
   if (t.state === DEAD || t.signals.blocked.has(sig)) return false
-  return sig === SIGKILL || t.state !== STOPPED
+  return sig === SIGKILL || (t.state !== STOPPED && t.state !== TRACED)
 }
 
 /** Makes `t` look at its signals soon. */
@@ -198,7 +201,8 @@ export function recalcPending(t: Task): void {
   const shared = t.group.signals
   const lo = (s.pending.set.lo | shared.pending.set.lo) & ~s.blocked.lo
   const hi = (s.pending.set.hi | shared.pending.set.hi) & ~s.blocked.hi
-  t.signalPending = lo !== 0 || hi !== 0 || shared.stopped || t.group.exitStatus >= 0
+  const stops = t.traced === null ? shared.stopped : t.traced.pending
+  t.signalPending = lo !== 0 || hi !== 0 || stops || s.injected !== null || t.group.exitStatus >= 0
 }
 
 /** Sets the blocked mask (SIGKILL and SIGSTOP excepted); shared signals that it now blocks go to another thread. */

@@ -2,7 +2,7 @@
  * Task: a thread of the guest (Linux: struct task_struct).
  *
  * States: RUNNING (its GuestThread runs guest code), TRAPPED (the kernel is handling its trap), BLOCKED (inside a system
- * call that returned BLOCK), READY (woken, in the run queue), STOPPED (job control), DEAD. A blocked task is nothing but
+ * call that returned BLOCK), READY (woken, in the run queue), STOPPED (job control), TRACED (stopped for its tracer), DEAD. A blocked task is nothing but
  * its arguments: when woken, its handler runs again from the top (DESIGN §3).
  */
 import { EFAULT, ENAMETOOLONG } from '../abi/errno.ts'
@@ -15,6 +15,7 @@ import type { FdTable } from '../vfs/fd-table.ts'
 import type { FsContext } from '../vfs/fs-context.ts'
 import type { Credentials } from './credentials.ts'
 import type { Kernel } from './kernel.ts'
+import type { Tracing } from './ptrace.ts'
 import { SchedState } from './sched.ts'
 import type { SeccompFilter } from './seccomp.ts'
 import { TaskSignals } from './signal-state.ts'
@@ -29,6 +30,7 @@ export const BLOCKED = 2
 export const READY = 3
 export const STOPPED = 4
 export const DEAD = 5
+export const TRACED = 6
 
 const TWO32 = 0x1_0000_0000
 const POPULATE_MIN = 512
@@ -71,6 +73,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   sched = new SchedState()
   /** The newest seccomp filter, inherited; null: every call is allowed. */
   seccomp: SeccompFilter | null = null
+  /** Another task traces this one (ptrace(2)). */
+  traced: Tracing | null = null
   /** Dentry.roots when the platform was last told whose names we see. */
   private rootTurn = 0
   /** personality(2), inherited. */
@@ -130,7 +134,7 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
 
   /** Tells the platform what getpid and its like answer; whoever changes an id, the thread or the filters calls it. */
   publishIds(): void {
-    if (this.seccomp !== null || this.kernel.tracer !== null || this.group === null) {
+    if (this.seccomp !== null || this.kernel.tracer !== null || this.traced !== null || this.group === null) {
       this.thread.answer(null, 0)
       return
     }

@@ -7,6 +7,7 @@
 
 import type { Limits } from './limits.ts'
 import type { ProcessGroup } from './process-group.ts'
+import type { Tracer } from './ptrace.ts'
 import type { GroupSignals } from './signal-state.ts'
 import type { Task } from './task.ts'
 import { WaitQueue } from './wait-queue.ts'
@@ -17,6 +18,12 @@ export class ThreadGroup {
   leader: Task
   readonly tasks: Task[] = []
   parent: ThreadGroup | null
+  /** The parent's thread that made it, which PTRACE_TRACEME means. */
+  makerTid = 0
+  /** What its threads trace (ptrace(2)). */
+  tracer: Tracer | null = null
+  /** A zombie whose tracer, not its parent, hears of it first. */
+  heldForTracer = false
   readonly children: ThreadGroup[] = []
   pgrp: ProcessGroup
   /** Actions, shared pending signals, stop state: kernel/signal.ts is the only writer. */

@@ -68,6 +68,8 @@ export interface GuestThread {
   /** Writes what windowWrite() has put off at once. */
   windowFlush(): void
   readonly windowPending: boolean
+  /** From here on the window has nothing: somebody else may change what the arguments point at. */
+  windowDrop(): void
   /**
    * What getpid, gettid, getuid, getgid, geteuid and getegid answer without a trap; null: they trap. `root`: which names of
    * {@link Platform.known} hold for the thread until the second word of {@link Platform.names} moves; 0: none.

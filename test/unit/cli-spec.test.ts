@@ -113,11 +113,12 @@ describe('pods', () => {
     ...(sandbox && { 'io.kubernetes.cri.sandbox-id': sandbox }),
     ...(memory && { 'io.kubernetes.cri.sandbox-memory': memory }),
   })
-  const plan = (annotations: object, types: string[], platform: GlobalOptions['platform'] = 'microvm') =>
+  const whole = (annotations: object, types: string[], platform: GlobalOptions['platform'] = 'microvm') =>
     planBoot('own', load({ ...minimal(), annotations, linux: { namespaces: namespaces(...types) } }), {
       ...OPTIONS,
       platform,
-    }).boot.pod
+    })
+  const plan = (...args: Parameters<typeof whole>) => whole(...args).boot.pod
 
   test('by the annotations of containerd’s CRI plugin, in virtual machines', () => {
     expect(plan({}, [])).toBeUndefined()
@@ -142,7 +143,9 @@ describe('pods', () => {
     expect(() => plan({}, ['ipc'])).toThrow(refused)
     expect(() => plan(cri('sandbox', 'own'), ['uts'])).toThrow(refused)
     expect(() => plan(cri('container', 'other'), ['pid'])).toThrow(refused)
-    expect(() => plan(cri('container', 'other'), ['ipc'], 'systrap')).toThrow(refused)
+    // Without a machine to share, each has its own, and the name of the pod.
+    expect(whole(cri('container', 'other'), ['ipc'], 'systrap').namedBy).toBe('other')
+    expect(() => plan({}, ['ipc'], 'systrap')).toThrow(refused)
   })
 })
 

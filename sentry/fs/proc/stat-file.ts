@@ -7,7 +7,7 @@ import { groupCpu } from '../../kernel/cpu-times.ts'
 import { addExitHook } from '../../kernel/exit.ts'
 import { hostCpus } from '../../kernel/host-proc.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
-import { BLOCKED, DEAD, STOPPED } from '../../kernel/task.ts'
+import { BLOCKED, DEAD, STOPPED, TRACED } from '../../kernel/task.ts'
 import { ticks } from './format.ts'
 
 /** Of processes that have ended. */
@@ -37,7 +37,8 @@ export function renderStatFile(kernel: Kernel): string {
   const up = uptimeNs()
   const { userNs: user, systemNs: system } = containerCpu(kernel)
   let running = 0
-  for (const t of kernel.ids.tasks()) if (t.state !== BLOCKED && t.state !== STOPPED && t.state !== DEAD) running++
+  for (const t of kernel.ids.tasks())
+    if (t.state !== BLOCKED && t.state !== STOPPED && t.state !== TRACED && t.state !== DEAD) running++
   const line = (name: string, share: number): string => {
     const idle = Math.max(0, (up * cpus - user - system) * share)
     return `${name} ${ticks(user * share)} 0 ${ticks(system * share)} ${ticks(idle)} 0 0 0 0 0 0\n`

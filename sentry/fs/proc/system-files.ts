@@ -6,7 +6,7 @@ import { EPERM } from '../../abi/errno.ts'
 import { uptimeNs } from '../../kernel/clock.ts'
 import { hostCpuinfo, hostCpus, hostLoadavg } from '../../kernel/host-proc.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
-import { BLOCKED, DEAD, STOPPED, type Task } from '../../kernel/task.ts'
+import { BLOCKED, DEAD, STOPPED, type Task, TRACED } from '../../kernel/task.ts'
 import { UTS_RELEASE, UTS_SYSNAME, UTS_VERSION } from '../../kernel/uts.ts'
 import { fileSystems } from '../../vfs/file-system.ts'
 import { PseudoSymlink } from '../pseudo/directory.ts'
@@ -32,7 +32,8 @@ function renderUptime(t: Task): string {
 function renderLoadavg(t: Task): string {
   const load = hostLoadavg().split(' ').slice(0, 3).join(' ')
   let runnable = 0
-  for (const x of t.kernel.ids.tasks()) if (x.state !== BLOCKED && x.state !== STOPPED && x.state !== DEAD) runnable++
+  for (const x of t.kernel.ids.tasks())
+    if (x.state !== BLOCKED && x.state !== STOPPED && x.state !== TRACED && x.state !== DEAD) runnable++
   return `${load} ${runnable}/${t.kernel.ids.taskCount} ${t.kernel.ids.lastId}\n`
 }
 

@@ -4,6 +4,7 @@
 import { EFAULT, EINVAL, EIO } from '../../abi/errno.ts'
 import type { SysRet } from '../../kernel/sysret.ts'
 import type { Task } from '../../kernel/task.ts'
+import { readForced, writeForced } from '../../mm/forced-access.ts'
 import type { IovIter } from '../../mm/iov-iter.ts'
 import type { MemoryManager } from '../../mm/memory-manager.ts'
 import { FileDescription } from '../../vfs/file-description.ts'
@@ -72,15 +73,15 @@ class MemDescription extends FileDescription {
     return target
   }
 
-  private transfer(iter: IovIter, addr: number, write: boolean): SysRet {
+  private transfer(t: Task, iter: IovIter, addr: number, write: boolean): SysRet {
     const mm = this.mm
     // The last user is gone: end of file, as for an exited process.
     if (mm === null || mm.vmas.length === 0) return 0
     let done = 0
     while (iter.remaining > 0) {
       const want = Math.min(iter.remaining, CHUNK.length)
-      const got = write ? iter.copyFrom(CHUNK, 0, want) : mm.copyIn(addr + done, CHUNK, 0, want)
-      const put = write ? mm.copyOut(addr + done, CHUNK, 0, got) : iter.copyTo(CHUNK, 0, got)
+      const got = write ? iter.copyFrom(CHUNK, 0, want) : readForced(t, mm, addr + done, CHUNK, 0, want)
+      const put = write ? writeForced(t, mm, addr + done, CHUNK, 0, got) : iter.copyTo(CHUNK, 0, got)
       done += put
       if (put < want) {
         if (done > 0) return done
@@ -89,11 +90,11 @@ class MemDescription extends FileDescription {
     }
     return done
   }
-  override read(_t: Task, iter: IovIter, pos: number): SysRet {
-    return this.transfer(iter, pos < 0 ? this.pos : pos, false)
+  override read(t: Task, iter: IovIter, pos: number): SysRet {
+    return this.transfer(t, iter, pos < 0 ? this.pos : pos, false)
   }
-  override write(_t: Task, iter: IovIter, pos: number): SysRet {
-    return this.transfer(iter, pos < 0 ? this.pos : pos, true)
+  override write(t: Task, iter: IovIter, pos: number): SysRet {
+    return this.transfer(t, iter, pos < 0 ? this.pos : pos, true)
   }
 }
 

@@ -10,7 +10,7 @@ import { RLIMIT_RSS, RLIMIT_SIGPENDING } from '../../kernel/limits.ts'
 import { queuedSignals } from '../../kernel/signal.ts'
 import { NSIG, SIG_DFL, SIG_IGN } from '../../kernel/signal-state.ts'
 import { SigSet } from '../../kernel/sigset.ts'
-import { BLOCKED, DEAD, RUNNING, STOPPED, type Task } from '../../kernel/task.ts'
+import { BLOCKED, DEAD, RUNNING, STOPPED, type Task, TRACED } from '../../kernel/task.ts'
 import type { MemoryManager } from '../../mm/memory-manager.ts'
 import { PROT_EXEC, PROT_WRITE } from '../../mm/vma.ts'
 import { cpuMaskText, escapeOctal, hex16, ticks, u64 } from './format.ts'
@@ -26,6 +26,7 @@ export function stateLetter(s: Subject, reader: Task): string {
   const t = s.task
   if (t.state === DEAD || s.group.zombie) return 'Z'
   if (t === reader) return 'R'
+  if (t.state === TRACED) return 't'
   if (t.state === STOPPED || s.group.signals.stopped) return 'T'
   if (t.state === BLOCKED) return 'S'
   if (t.state !== RUNNING) return 'R'
@@ -38,6 +39,7 @@ const STATE_NAMES: Record<string, string> = {
   R: 'R (running)',
   S: 'S (sleeping)',
   T: 'T (stopped)',
+  t: 't (tracing stop)',
   Z: 'Z (zombie)',
 }
 
@@ -188,7 +190,7 @@ export function renderStatus(s: Subject, reader: Task): string {
     `Name:\t${escapeOctal(t.name, '\n\\')}\n` +
     umask +
     `State:\t${STATE_NAMES[stateLetter(s, reader)]!}\n` +
-    `Tgid:\t${g.pid}\nNgid:\t0\nPid:\t${s.id}\nPPid:\t${g.parent?.pid ?? 0}\nTracerPid:\t0\n` +
+    `Tgid:\t${g.pid}\nNgid:\t0\nPid:\t${s.id}\nPPid:\t${g.parent?.pid ?? 0}\nTracerPid:\t${s.task.traced?.tracer.tid ?? 0}\n` +
     `Uid:\t${c.uid}\t${c.euid}\t${c.suid}\t${c.fsuid}\nGid:\t${c.gid}\t${c.egid}\t${c.sgid}\t${c.fsgid}\n` +
     `FDSize:\t${fdSize(s)}\nGroups:\t${c.groups.join(' ')} \n` +
     `NStgid:\t${g.pid}\nNSpid:\t${s.id}\nNSpgid:\t${g.pgrp.pgid}\nNSsid:\t${g.pgrp.session.sid}\nKthread:\t0\n` +

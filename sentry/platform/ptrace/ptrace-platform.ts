@@ -140,6 +140,7 @@ class PtraceThread implements GuestThread {
     return false
   }
   windowFlush(): void {}
+  windowDrop(): void {}
   remember(): void {}
   answer(): void {}
   opened(): void {}

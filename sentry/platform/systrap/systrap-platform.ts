@@ -197,6 +197,9 @@ class SystrapThread implements GuestThread {
     const { space } = this
     this.window.flush((addr, src, at, len) => space.write(addr, src, at, len))
   }
+  windowDrop(): void {
+    this.window.drop()
+  }
   answer(ids: Uint32Array | null, root: number): void {
     this.window.answer(ids, root, platform!.names[1]!)
   }

@@ -117,6 +117,10 @@ export class SlotWindow {
     this.reset()
   }
 
+  drop(): void {
+    for (let i = 0; i < PIECES; i++) this.words[IN_LEN + i] = 0
+  }
+
   /** The stub carries out what is put off: the thread resumes. */
   reset(): void {
     this.count = 0
