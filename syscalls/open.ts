@@ -121,7 +121,7 @@ export function sysOpenat2(t: Task): SysRet {
   return open(t, t.argI32(0), t.argPtr(1), flags, mode, lookup)
 }
 
-const NOTHING = new Uint8Array(0)
+const NOTHING = new Uint32Array(0)
 
 /** close(2): the descriptor is gone whatever flush says. */
 export function sysClose(t: Task): SysRet {

@@ -75,7 +75,7 @@ function writeStat(t: Task, addr: number, inode: Inode): SysRet {
 /** Whoever opens a file mostly asks next what it is: the answer goes along. Not where others may change it without us. */
 export function statOpened(t: Task, fd: number, inode: Inode): void {
   if (!inode.isReg || inode.sb.shared || inode.writeCount > 0 || t.fds.shared) return
-  if (fillStat(inode) === 0) t.thread.opened(fd, BUF)
+  if (fillStat(inode) === 0) t.thread.opened(fd, WORDS)
 }
 
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {

@@ -81,7 +81,7 @@ export interface GuestThread {
    */
   remember(): void
   /** `stat` (struct stat) answers fstat of `fd` until the third word of {@link Platform.names} moves; −1: no more. */
-  opened(fd: number, stat: Uint8Array): void
+  opened(fd: number, stat: Uint32Array): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */

@@ -46,8 +46,8 @@ export class Dentry {
   /** Mounts on this dentry, in any namespace. */
   mounted = 0
   unhashed = false
-  /** Guests know about it: known-names.ts. */
-  known = false
+  /** Guests know about it (known-names.ts): 1 + the entry, −1 for several, 0 for none. */
+  known = 0
   /** Moves with each move or removal of this dentry. */
   version = 0
   /** Users other than the tree: open files, cwd, root, mounts. Negative or unused entries may be dropped when memory is short. */
@@ -92,12 +92,12 @@ export class Dentry {
 
   private withdrawChild(name: string): void {
     const old = this.children!.get(name)
-    if (old?.known === true) withdrawNames(old)
+    if (old !== undefined && old.known !== 0) withdrawNames(old)
   }
 
   private moved(): void {
     this.version++
-    if (this.known) withdrawNames(this)
+    if (this.known !== 0) withdrawNames(this)
     if (this.inode !== null && !this.inode.isReg && !this.sb.shared) Dentry.generation++
   }
 

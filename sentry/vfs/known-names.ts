@@ -38,14 +38,17 @@ function publish(t: Task, name: string, dentry: Dentry, result: number): void {
   t.renewRoot()
   const index = table.publish(name, namesRoot, result)
   if (index < 0) return
+  if (owners[index] === dentry) return
   owners[index] = dentry
-  dentry.known = true
+  dentry.known = dentry.known === 0 ? index + 1 : -1
 }
 
 /** The place of `dentry` gets another, or it another place. */
 export function withdrawNames(dentry: Dentry): void {
-  dentry.known = false
-  for (let i = 0; i < owners.length; i++) if (owners[i] === dentry) withdraw(i)
+  const { known } = dentry
+  dentry.known = 0
+  if (known < 0) for (let i = 0; i < owners.length; i++) if (owners[i] === dentry) withdraw(i)
+  if (known > 0 && owners[known - 1] === dentry) withdraw(known - 1)
 }
 
 export function withdrawAllNames(): void {

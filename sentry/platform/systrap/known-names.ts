@@ -78,6 +78,8 @@ export class NameTable implements KnownNames {
 
   withdraw(index: number): void {
     Atomics.store(this.words, index * ENTRY_WORDS + NAMES, 0)
+    // A name that comes and goes is not told at once again.
+    this.asked[this.hashes[index]! % ASKED] = 0
   }
 
   /** The entry that has the name or may get it: one that does not count, or one of the others in turn. */

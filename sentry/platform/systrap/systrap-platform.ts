@@ -203,7 +203,7 @@ class SystrapThread implements GuestThread {
   answer(ids: Uint32Array | null, root: number): void {
     this.window.answer(ids, root, platform!.names[1]!)
   }
-  opened(fd: number, stat: Uint8Array): void {
+  opened(fd: number, stat: Uint32Array): void {
     this.window.opened(fd, stat, platform!.names[2]!)
   }
   remember(): void {

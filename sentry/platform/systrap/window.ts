@@ -24,8 +24,8 @@ const ROOT = 138
 const ROOT_TURN = 139
 const STAT_FD = 140
 const STAT_CHANGES = 141
-const STAT = 568
-const STAT_SIZE = 144
+const STAT = 142
+const STAT_WORDS = 36
 /** struct stub_copy */
 const OUT_WORDS = 4
 const PIECES = 2
@@ -42,7 +42,7 @@ export class SlotWindow {
   private used = 0
 
   constructor(slot: ArrayBuffer) {
-    this.words = new Uint32Array(slot, 0, STAT_CHANGES + 1)
+    this.words = new Uint32Array(slot, 0, STAT + STAT_WORDS)
     this.bytes = new Uint8Array(slot)
     this.text = Buffer.from(slot)
   }
@@ -133,13 +133,12 @@ export class SlotWindow {
   }
 
   /** `changes`: control->changes. */
-  opened(fd: number, stat: Uint8Array, changes: number): void {
+  opened(fd: number, stat: Uint32Array, changes: number): void {
     const w = this.words
     w[STAT_FD] = fd + 1
     if (fd < 0) return
     w[STAT_CHANGES] = changes
-    const bytes = this.bytes
-    for (let i = 0; i < STAT_SIZE; i++) bytes[STAT + i] = stat[i]!
+    for (let i = 0; i < STAT_WORDS; i++) w[STAT + i] = stat[i]!
   }
 
   /** `roots`: control->roots. */
