@@ -76,8 +76,9 @@ const EMULATED =
 const emulated = (networked: boolean) =>
   `${EMULATED} initcall_blacklist=${networked ? NOT_NEEDED : [...NOT_NEEDED, ...NOT_NEEDED_ALONE]}`
 
-/** `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. */
-/** `share_modules` is for the agent. */
+/**
+ * `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. `share_modules` is for the agent.
+ */
 function commandLine(shape: VmShape, share: string): string {
   const common =
     'console=ttyS0 quiet reboot=t panic=-1 no_timer_check mitigations=off nokaslr tsc=reliable random.trust_cpu=on ' +
