@@ -53,6 +53,16 @@ const FILE_CAPABILITIES = '1f'
 const NOT_NEEDED = [
   ...['init_kprobe_trace', 'init_trace_printk_function_export', 'slab_sysfs_init', 'init_zswap'],
   ...['crypto_kdf108_init', 'blake2s_mod_init', 'load_system_certificate_list'],
+  // Of 41,000 functions those that are overridden, for tracefs, and its files.
+  ...['ftrace_check_for_weak_functions', 'trace_eval_init', 'tracer_init_tracefs'],
+]
+/**
+ * Each of these has the kernel's type information read and checked, 0.1 s: functions for BPF programs, and the congestion
+ * control `cubic`, which a VM without a network can do without (`reno` is there).
+ */
+const NOT_NEEDED_ALONE = [
+  ...['bpf_rstat_kfunc_init', 'bpf_key_sig_kfuncs_init', 'kfunc_init', 'bpf_prog_test_run_init'],
+  ...['bpf_tcp_ca_kfunc_init', 'cubictcp_register'],
 ]
 
 /**
@@ -61,15 +71,19 @@ const NOT_NEEDED = [
  */
 const EMULATED =
   'psi=0 transparent_hugepage=never init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off cpuidle.off=1 ' +
-  `noautogroup rodata=off initcall_blacklist=${NOT_NEEDED}`
+  'noautogroup rodata=off'
 
-/** `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. */
-/** `share_modules` is for the agent. */
+const emulated = (networked: boolean) =>
+  `${EMULATED} initcall_blacklist=${networked ? NOT_NEEDED : [...NOT_NEEDED, ...NOT_NEEDED_ALONE]}`
+
+/**
+ * `console=` and timing as research/microvm.md found them; `panic=-1` makes a panic end QEMU. `share_modules` is for the agent.
+ */
 function commandLine(shape: VmShape, share: string): string {
   const common =
     'console=ttyS0 quiet reboot=t panic=-1 no_timer_check mitigations=off nokaslr tsc=reliable random.trust_cpu=on ' +
     'i8042.noaux=1 cryptomgr.notests net.ifnames=0 rcupdate.rcu_expedited=1 lsm=landlock,yama audit=0 nowatchdog'
-  const timed = shape.accel === 'tcg' ? `${common} ${EMULATED} tsc_early_khz=${shape.tscKhz}` : common
+  const timed = shape.accel === 'tcg' ? `${common} ${emulated(shape.networked)} tsc_early_khz=${shape.tscKhz}` : common
   return share ? `${timed} share_modules=${share}` : timed
 }
 

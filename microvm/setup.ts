@@ -72,17 +72,23 @@ const SIGNED = '~Module signature appended~\n'
 const SIGNATURE_INFO = 12
 
 /**
- * A module without what only costs time when an emulated CPU loads it: its signature, which proves nothing inside an image
- * that is ours, and its type information for BPF, which the kernel does not find under another name.
+ * Sections that only cost an emulated CPU time when a module is loaded; the kernel does not find them under another name.
+ * Type information for BPF, tables for stack traces (to be sorted), names for the numbers in formats of trace events.
  */
+const UNWANTED_SECTIONS = ['.BTF', '.orc_unwind_ip', '_ftrace_eval_map']
+
+/** A module without these and without its signature, which proves nothing inside an image that is ours. */
 export function lean(module: Buffer): Buffer {
   const end = module.length - SIGNED.length
   let length = module.length
   if (end > SIGNATURE_INFO && module.subarray(end).toString('latin1') === SIGNED)
     length = end - SIGNATURE_INFO - module.readUInt32BE(end - 4)
   const out = Buffer.from(length > 0 ? module.subarray(0, length) : module)
-  const name = out.indexOf('\0.BTF\0', 0, 'latin1')
-  if (name >= 0) out.write('.btf', name + 1, 'latin1')
+  for (const section of UNWANTED_SECTIONS) {
+    // Also where it is the end of another name, as of `.rela.orc_unwind_ip`: the linker keeps the two in one place.
+    const at = out.indexOf(`${section}\0`, 0, 'latin1')
+    if (at >= 0) out.write('-', at + section.length - 1, 'latin1')
+  }
   return out
 }
 

@@ -47,6 +47,8 @@ static void wake(uint32_t seq, struct reader *r)
 	free(hostname);
 }
 
+static bool had_container;
+
 /* What former containers have left: rmdir(2) spares those that have processes. */
 static void sweep_cgroups(void)
 {
@@ -85,7 +87,9 @@ static void create(uint32_t seq, struct reader *r)
 	struct process *sandbox = o.sandbox ? process_init(o.sandbox) : NULL;
 	if (process_init(o.id) || (o.sandbox && (!sandbox || sandbox->exited)))
 		error = sandbox || !o.sandbox ? EEXIST : ESRCH;
-	sweep_cgroups();
+	if (had_container)
+		sweep_cgroups();
+	had_container = true;
 	for (uint32_t i = 0; i <= o.mount_count && !error && o.shared_by == BY_GOFER; i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
 		if (port >= 0)

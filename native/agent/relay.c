@@ -3,6 +3,9 @@
  * read_iter), so mount(2) gets two pipes, which cost less than a socketpair, and threads carry bytes between them and the
  * port. Each mount has a port and pipes of its own; of the messages nothing but their lengths is looked at.
  *
+ * Threads and pipes of the first few are made before the VM is saved: an emulated CPU translates what it takes to make them
+ * at each start otherwise.
+ *
  * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from a 9P file into a pipe holds the
  * pipe's lock while it waits for the server, and pid 1, about to read that pipe, waits for the lock.
  */
@@ -12,6 +15,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,6 +29,7 @@
 enum {
 	RELAY_BUFFER = 131072,
 	MAX_RELAYS = 64,
+	PREPARED = 4, /* a root, and what Docker mounts over it */
 	PATIENCE_MS = 5000, /* for the host's end of a port */
 };
 
@@ -34,7 +39,9 @@ enum {
  */
 struct relay {
 	int number, port;
-	int in, out; /* to the kernel's client, and from it; -1: not mounted */
+	int in, out; /* to the kernel's client, and from it; -1: not made yet */
+	bool mounted;
+	sem_t begin; /* what the inward thread waits for */
 	pthread_t inward, outward;
 	/* One way has ended, so the other has to; and the inward one is past its last read. */
 	atomic_bool stopping, inward_ended;
@@ -49,6 +56,8 @@ static struct relay *relays[MAX_RELAYS];
 static pthread_mutex_t relays_lock = PTHREAD_MUTEX_INITIALIZER;
 /* pid 1's end: a port's number with a descriptor, answered by 0 or an errno. */
 static int control = -1;
+/* In pid 1: the kernel's ends of what was prepared; -1: taken. */
+static int prepared[PREPARED][2];
 
 #define PORTS "/sys/class/virtio-ports"
 
@@ -85,29 +94,6 @@ int find_port(const char *name)
 	if (dir)
 		closedir(dir);
 	return fd;
-}
-
-/* Before the VM may be saved: finding a port costs a start more than all the bytes that it will carry. */
-static void open_ports(void)
-{
-	DIR *dir = opendir(PORTS);
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir))) {
-		char name[64];
-		unsigned number;
-		if (!port_name(entry->d_name, name, sizeof name) || sscanf(name, "9p.%u", &number) != 1 ||
-		    number >= MAX_RELAYS || relays[number])
-			continue;
-		struct relay *r = calloc(1, sizeof *r);
-		if (!r)
-			die("no memory");
-		r->in = r->out = -1;
-		r->port = open_port(entry->d_name);
-		relays[number] = r;
-	}
-	if (dir)
-		closedir(dir);
 }
 
 /* The port is found anew for the next mount: it may have been taken out and another put in by its name. */
@@ -190,6 +176,8 @@ static void *inward(void *arg)
 	ssize_t n = 0;
 
 	bool paired = !pthread_create(&r->outward, NULL, outward, r);
+	while (sem_wait(&r->begin))
+		;
 	while (paired && !r->stopping) {
 		size_t length = 0;
 		bool whole = false;
@@ -210,7 +198,49 @@ static void *inward(void *arg)
 	return NULL;
 }
 
-/* In the relay: 0 or an errno. Takes the pipes over. */
+/* In the relay: 0 or an errno. */
+static int start_threads(struct relay *r)
+{
+	if (sem_init(&r->begin, 0, 0) || pthread_create(&r->inward, NULL, inward, r))
+		return ENOMEM;
+	pthread_detach(r->inward);
+	return 0;
+}
+
+/*
+ * Before the VM may be saved: finding a port costs a start more than all the bytes that it will carry. `ours`: ends of the
+ * pipes of the first ones.
+ */
+static void open_ports(int ours[PREPARED][2])
+{
+	DIR *dir = opendir(PORTS);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		char name[64];
+		unsigned number;
+		if (!port_name(entry->d_name, name, sizeof name) || sscanf(name, "9p.%u", &number) != 1 ||
+		    number >= MAX_RELAYS || relays[number])
+			continue;
+		struct relay *r = calloc(1, sizeof *r);
+		if (!r)
+			die("no memory");
+		r->number = number;
+		r->in = r->out = -1;
+		r->port = open_port(entry->d_name);
+		if (number < PREPARED) {
+			r->in = ours[number][0];
+			r->out = ours[number][1];
+			if (start_threads(r))
+				die("no threads");
+		}
+		relays[number] = r;
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* In the relay: 0 or an errno. Takes the pipes over; in -1: it has them. */
 static int attach(unsigned number, int in, int out)
 {
 	struct relay *r;
@@ -220,14 +250,18 @@ static int attach(unsigned number, int in, int out)
 		return EINVAL;
 	pthread_mutex_lock(&relays_lock);
 	r = relays[number];
-	bool busy = r && r->in >= 0;
+	bool busy = r && r->mounted;
 	pthread_mutex_unlock(&relays_lock);
 	if (busy)
 		return EBUSY;
 	if (!r) {
+		if (in < 0)
+			return ENODEV;
 		if (!(r = calloc(1, sizeof *r)))
 			return ENOMEM;
 		snprintf(name, sizeof name, "9p.%u", number);
+		r->number = number;
+		r->in = r->out = -1;
 		r->port = find_port(name);
 		if (r->port < 0) {
 			free(r);
@@ -241,18 +275,20 @@ static int attach(unsigned number, int in, int out)
 			break;
 		usleep(1000);
 	}
-	r->number = number;
-	r->in = in;
-	r->out = out;
 	fcntl(r->port, F_SETFL, 0);
 	pthread_mutex_lock(&relays_lock);
 	relays[number] = r;
 	pthread_mutex_unlock(&relays_lock);
-	if (pthread_create(&r->inward, NULL, inward, r)) {
-		forget(r);
-		return ENOMEM;
+	if (in >= 0) {
+		r->in = in;
+		r->out = out;
+		if (start_threads(r)) {
+			forget(r);
+			return ENOMEM;
+		}
 	}
-	pthread_detach(r->inward);
+	r->mounted = true;
+	sem_post(&r->begin);
 	return 0;
 }
 
@@ -263,39 +299,15 @@ static void hear(int from)
 
 	if (count < 0)
 		_exit(0);
-	answer = count == 2 ? attach(number, ends[0], ends[1]) : EPROTO;
+	answer = count == 2 ? attach(number, ends[0], ends[1]) : count == 0 ? attach(number, -1, -1) : EPROTO;
 	for (int i = 0; answer && i < count; i++)
 		close(ends[i]);
 	send(from, &answer, 1, MSG_NOSIGNAL);
 }
 
-pid_t relay_start(void)
+/* Two pipes: what the kernel gets, and our ends. 0 or -errno. */
+static int make_pipes(int theirs[2], int ours[2])
 {
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return -1;
-	pid_t pid = fork();
-	if (pid == 0) {
-		close(pair[0]);
-		write_text("/proc/self/oom_score_adj", "-1000");
-		open_ports();
-		/* Answers the agent, which greets the host then. */
-		send(pair[1], "", 1, MSG_NOSIGNAL);
-		/* No SA_RESTART: a call that blocks ends. */
-		sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
-		for (;;)
-			hear(pair[1]);
-	}
-	close(pair[1]);
-	control = pair[0];
-	char ready;
-	return pid > 0 && recv(control, &ready, 1, 0) == 1 ? pid : -1;
-}
-
-int relay_open(int port, int transport[2])
-{
-	unsigned char number = port, answer = EIO;
 	int in[2], out[2];
 
 	if (pipe2(in, O_CLOEXEC))
@@ -308,16 +320,80 @@ int relay_open(int port, int transport[2])
 	}
 	/* Room for a whole answer, where the limit allows: who fills a pipe has to sleep and be woken. */
 	fcntl(in[1], F_SETPIPE_SZ, 1 << 20);
-	if (!pass_fds(control, &number, 1, (int[2]){ in[1], out[0] }, 2) || recv(control, &answer, 1, 0) != 1)
+	theirs[0] = in[0], theirs[1] = out[1];
+	ours[0] = in[1], ours[1] = out[0];
+	return 0;
+}
+
+static void close_both(const int ends[2])
+{
+	close(ends[0]);
+	close(ends[1]);
+}
+
+pid_t relay_start(void)
+{
+	int pair[2], ours[PREPARED][2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -1;
+	for (int i = 0; i < PREPARED; i++)
+		if (make_pipes(prepared[i], ours[i]))
+			return -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		for (int i = 0; i < PREPARED; i++)
+			close_both(prepared[i]);
+		write_text("/proc/self/oom_score_adj", "-1000");
+		/* No SA_RESTART: a call that blocks ends. */
+		sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
+		open_ports(ours);
+		/* Answers the agent, which greets the host then. */
+		send(pair[1], "", 1, MSG_NOSIGNAL);
+		for (;;)
+			hear(pair[1]);
+	}
+	close(pair[1]);
+	for (int i = 0; i < PREPARED; i++)
+		close_both(ours[i]);
+	control = pair[0];
+	char ready;
+	return pid > 0 && recv(control, &ready, 1, 0) == 1 ? pid : -1;
+}
+
+/* In pid 1: whether it was there. A VM may have fewer ports than were prepared. */
+static bool take_prepared(unsigned char number, int transport[2])
+{
+	unsigned char answer = EIO;
+
+	if (number >= PREPARED || prepared[number][0] < 0)
+		return false;
+	if (!pass_fds(control, &number, 1, NULL, 0) || recv(control, &answer, 1, 0) != 1 || answer)
+		return false;
+	memcpy(transport, prepared[number], sizeof prepared[number]);
+	prepared[number][0] = -1;
+	return true;
+}
+
+int relay_open(int port, int transport[2])
+{
+	unsigned char number = port, answer = EIO;
+	int theirs[2], ours[2];
+
+	if (take_prepared(number, transport))
+		return 0;
+	int error = make_pipes(theirs, ours);
+	if (error)
+		return error;
+	if (!pass_fds(control, &number, 1, ours, 2) || recv(control, &answer, 1, 0) != 1)
 		answer = EIO;
-	close(in[1]);
-	close(out[0]);
+	close_both(ours);
 	if (answer) {
-		close(in[0]);
-		close(out[1]);
+		close_both(theirs);
 		return -answer;
 	}
-	transport[0] = in[0];
-	transport[1] = out[1];
+	transport[0] = theirs[0];
+	transport[1] = theirs[1];
 	return 0;
 }

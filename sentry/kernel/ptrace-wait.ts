@@ -16,6 +16,8 @@ import type { ThreadGroup } from './thread-group.ts'
 import { report, type WaitTarget, WEXITED, WNOWAIT } from './wait.ts'
 
 const POLL_IN = 1
+/** Ends of threads that a tracer has not waited for; then the oldest goes. */
+const MAX_EXITED = 32768
 const INFO = makeInfo(SIGCHLD, 0)
 
 function matches(target: WaitTarget, id: number, pgrp: ProcessGroup): boolean {
@@ -89,7 +91,10 @@ export function tellTracerOfThread(t: Task, status: number): void {
   const tracer = t.traced!.tracer.group
   unlink(t)
   const { uid } = t.creds
-  tracer.tracer!.exited.push({ tid: t.tid, uid, status, group: t.group })
+  const { exited } = tracer.tracer!
+  // Unlike Linux's, these hold no id, so that nothing else bounds them.
+  if (exited.length === MAX_EXITED) exited.shift()
+  exited.push({ tid: t.tid, uid, status, group: t.group })
   tell(tracer, t.tid, uid, status)
 }
 

@@ -18,6 +18,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { chooseAccel } from '../../microvm/accel.ts'
 import { cpio } from '../../microvm/cpio.ts'
 import { MSG } from '../../microvm/messages.ts'
+import { lean } from '../../microvm/setup.ts'
 import { Store } from '../../microvm/store.ts'
 import { findTemplate, templateName } from '../../microvm/template.ts'
 import { extractVmlinux } from '../../microvm/vmlinux.ts'
@@ -222,6 +223,22 @@ describe('the store', () => {
     expect(() => twin.image()).toThrow('the agent has changed')
     expect(() => new Store(dir, join(base, 'three')).image()).toThrow('microvm setup')
   })
+})
+
+test('modules lose their signature and the names of sections that cost time', () => {
+  const names = Buffer.from(
+    '\0.text\0.BTF\0.rela.orc_unwind_ip\0.orc_unwind\0_ftrace_eval_map\0__mcount_loc\0',
+    'latin1',
+  )
+  const signature = Buffer.alloc(40, 7)
+  const info = Buffer.alloc(12)
+  info.writeUInt32BE(signature.length, 8)
+  const signed = Buffer.concat([names, signature, info, Buffer.from('~Module signature appended~\n')])
+  const leaner = '\0.text\0.BT-\0.rela.orc_unwind_i-\0.orc_unwind\0_ftrace_eval_ma-\0__mcount_loc\0'
+  expect(lean(signed).toString('latin1')).toBe(leaner)
+  expect(lean(names).toString('latin1')).toBe(leaner)
+  expect(names.includes('.BTF')).toBe(true)
+  for (const length of [0, 1, 12, 40]) expect(lean(signed.subarray(signed.length - length)).length).toBeLessThan(41)
 })
 
 test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).status !== 0)(
