@@ -29,9 +29,9 @@ const user = (caps: CapSet = CAPS_NONE): Credentials =>
   })
 const only = (cap: number): CapSet => ({ lo: 1 << cap, hi: 0 })
 
-const run = (creds: Credentials, mode: number, uid = 0, gid = 0, mountFlags = 0) =>
+const run = (creds: Credentials, mode: number, uid = 0, gid = 0, mountFlags = 0, tracer: Credentials | null = null) =>
   execCredentials(
-    { creds } as Task,
+    { creds, traced: tracer === null ? null : { tracer: { creds: tracer } } } as unknown as Task,
     { inode: { mode, uid, gid }, path: { mount: { flags: mountFlags } } } as unknown as FileDescription,
   )
 
@@ -70,6 +70,11 @@ describe('credentials after execve', () => {
   it('neither on a nosuid mount nor with no_new_privs', () => {
     expect(run(user(), 0o104755, 0, 0, 2).creds.euid).toBe(1000)
     expect(run(user().with({ noNewPrivs: true }), 0o104755).creds.euid).toBe(1000)
+  })
+  it('not under the eyes of a tracer who could not trace the result', () => {
+    const c = run(user(), 0o104755, 0, 0, 0, user())
+    expect([c.creds.euid, c.creds.permitted]).toEqual([1000, CAPS_NONE])
+    expect(run(user(), 0o104755, 0, 0, 0, rootCredentials()).creds.euid).toBe(0)
   })
   it('securebits: no root magic; keep-caps is cleared', () => {
     const c = run(rootCredentials().with({ securebits: SECBIT_NOROOT | SECBIT_KEEP_CAPS }), 0o755)
