@@ -13,6 +13,7 @@ import {
 import { CAPS_NONE, type Credentials } from '../sentry/kernel/credentials.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
+import { Dentry } from '../sentry/vfs/dentry.ts'
 import { devMajor, devMinor, type Inode, S_IFDIR, S_IFMT, S_IFREG, type StatFs } from '../sentry/vfs/inode.ts'
 import {
   type Mount,
@@ -75,7 +76,9 @@ function writeStat(t: Task, addr: number, inode: Inode): SysRet {
 /** Whoever opens a file mostly asks next what it is: the answer goes along. Not where others may change it without us. */
 export function statOpened(t: Task, fd: number, inode: Inode): void {
   if (!inode.isReg || inode.sb.shared || inode.writeCount > 0 || t.fds.shared) return
-  if (fillStat(inode) === 0) t.thread.opened(fd, WORDS)
+  if (fillStat(inode) !== 0) return
+  Dentry.attributesTold = true
+  t.thread.opened(fd, WORDS)
 }
 
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {

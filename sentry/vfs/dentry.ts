@@ -35,8 +35,12 @@ export class Dentry {
   }
   /** A file's attributes are about to change, or what a descriptor stands for: Platform.names. */
   static changes(): void {
+    if (!Dentry.attributesTold) return
+    Dentry.attributesTold = false
     Dentry.names[2]!++
   }
+  /** Some stub has a file's attributes since the last change. Without any, the word stays: stubs look at its cache line. */
+  static attributesTold = false
 
   readonly sb: SuperBlock
   parent: Dentry
