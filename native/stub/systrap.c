@@ -18,6 +18,7 @@
 #define SYSCALL_INSN 0x050f
 #define ERESTARTSYS 512
 #define ENOSYS 38
+#define EFLAGS_TF 0x100UL
 
 extern long stub_fork(uint64_t flags, struct stub_slot *slot, uint64_t offset);
 extern long stub_thread(uint64_t flags, struct stub_slot *slot, uint64_t stack);
@@ -463,6 +464,11 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 	uint64_t *r = slot->regs;
 	uint32_t how = 0;
 
+	/* A step of a debugger's into a patched site: all of the call is one step, whose end the sentry reports. */
+	if (sig == SIGTRAP && (in_entry(sc->rip) || (sc->rip >= STUB_TEXT && sc->rip < STUB_TEXT + STUB_TEXT_SIZE))) {
+		sc->eflags &= ~EFLAGS_TF;
+		slot_return((uint64_t)uc);
+	}
 	if (sig == INTERRUPT_SIGNAL && sc->rip >= STUB_TEXT && sc->rip < STUB_TEXT + STUB_TEXT_SIZE) {
 		if (sc->rip < (uint64_t)site_leave || sc->rip >= (uint64_t)site_leave_end) {
 			slot->interrupted = 1;

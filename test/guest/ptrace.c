@@ -618,3 +618,25 @@ TEST(wild_registers) {
   }
   say("survived");
 }
+
+/* Steps through a call that is made over and over, whatever a sandbox has made of the place by then. */
+static void asks(void) {
+  for (;;) getppid();
+}
+TEST(step_through_hot_call) {
+  pid_t pid = fork();
+  if (pid == 0) asks();
+  usleep(50000);
+  CHECK_EQ(ptrace(PTRACE_ATTACH, pid, 0, 0), 0);
+  await("attached", pid);
+  int trapped = 0, status;
+  for (int i = 0; i < 200; i++) {
+    go(PTRACE_SINGLESTEP, pid, 0);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    trapped += WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP;
+  }
+  say("%d steps", trapped);
+  CHECK_EQ(ptrace(PTRACE_DETACH, pid, 0, 0), 0);
+  kill(pid, SIGTERM);
+  await("end", pid);
+}
