@@ -3,6 +3,7 @@
  */
 import { EAGAIN, EBADF, EFAULT, EINTR, EINVAL } from '../sentry/abi/errno.ts'
 import { O_PATH } from '../sentry/abi/fcntl.ts'
+import { getU64 } from '../sentry/abi/words.ts'
 import { EventFd } from '../sentry/fs/eventfd.ts'
 import { AioContext, addAioContext, aioContext, removeAioContext } from '../sentry/kernel/aio.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
@@ -48,7 +49,6 @@ export function sysIoDestroy(t: Task): SysRet {
 
 const IOCB = new Uint8Array(64)
 const VIEW = new DataView(IOCB.buffer)
-const u64 = (at: number): number => VIEW.getUint32(at, true) + VIEW.getUint32(at + 4, true) * TWO32
 
 const CMD_PREAD = 0
 const CMD_PWRITE = 1
@@ -67,8 +67,8 @@ const ONE = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0])
 function perform(t: Task, file: FileDescription): { refused: number; result: number } {
   const refuse = (errno: number): { refused: number; result: number } => ({ refused: errno, result: 0 })
   const op = VIEW.getUint16(16, true)
-  const buf = u64(24)
-  const len = u64(32)
+  const buf = getU64(VIEW, 24)
+  const len = getU64(VIEW, 32)
   const offset = VIEW.getUint32(40, true) + VIEW.getInt32(44, true) * TWO32
   switch (op) {
     case CMD_PREAD:
@@ -104,7 +104,7 @@ function perform(t: Task, file: FileDescription): { refused: number; result: num
 function submitOne(t: Task, context: AioContext, addr: number): number {
   if (t.readBytes(addr, IOCB) < 0) return -EFAULT
   // aio_reserved2; sizes that do not fit.
-  if (u64(48) !== 0 || u64(32) >= 2 ** 63) return -EINVAL
+  if (getU64(VIEW, 48) !== 0 || getU64(VIEW, 32) >= 2 ** 63) return -EINVAL
   const flags = VIEW.getUint32(56, true)
   if ((flags & ~(FLAG_RESFD | FLAG_IOPRIO)) !== 0) return -EINVAL
   if (context.events.length >= context.limit) return -EAGAIN

@@ -2,6 +2,7 @@
  * fork, vfork, clone, clone3, unshare, setns.
  */
 import { E2BIG, EBADF, EFAULT, EINVAL, EPERM } from '../sentry/abi/errno.ts'
+import { getU64 } from '../sentry/abi/words.ts'
 import { PidFd } from '../sentry/fs/pidfd.ts'
 import {
   CLONE_CLEAR_SIGHAND,
@@ -166,7 +167,6 @@ const ARGS = new Uint8Array(4096)
 const ARGS_VIEW = new DataView(ARGS.buffer)
 const ARGS_SIZE_V0 = 64
 const ARGS_SIZE_V2 = 88
-const u64 = (at: number): number => ARGS_VIEW.getUint32(at, true) + ARGS_VIEW.getUint32(at + 4, true) * 2 ** 32
 
 /** clone3(2). */
 export function sysClone3(t: Task): SysRet {
@@ -177,12 +177,12 @@ export function sysClone3(t: Task): SysRet {
   ARGS.fill(0, 0, ARGS_SIZE_V2)
   if (t.readBytes(t.argPtr(0), ARGS, size) < 0) return -EFAULT
   for (let i = ARGS_SIZE_V2; i < size; i++) if (ARGS[i] !== 0) return -E2BIG
-  const flags64 = u64(0)
-  const exitSignal = u64(32)
-  const stack = u64(40)
-  const stackSize = u64(48)
-  const setTid = u64(64)
-  const setTidSize = u64(72)
+  const flags64 = getU64(ARGS_VIEW, 0)
+  const exitSignal = getU64(ARGS_VIEW, 32)
+  const stack = getU64(ARGS_VIEW, 40)
+  const stackSize = getU64(ARGS_VIEW, 48)
+  const setTid = getU64(ARGS_VIEW, 64)
+  const setTidSize = getU64(ARGS_VIEW, 72)
   if (flags64 >= CLONE_INTO_CGROUP * 2 || (flags64 & (CLONE_DETACHED | CSIGNAL)) !== 0) return -EINVAL
   if (flags64 >= CLONE_INTO_CGROUP) return -EBADF
   if (setTidSize > 32 || (setTid === 0) !== (setTidSize === 0)) return -EINVAL
@@ -195,8 +195,16 @@ export function sysClone3(t: Task): SysRet {
   if ((flags & (CLONE_THREAD | CLONE_PARENT)) !== 0 && exitSignal !== 0) return -EINVAL
   return start(
     t,
-    { flags, exitSignal, stack: stack + stackSize, parentTid: u64(24), childTid: u64(16), tls: u64(56), clearSighand },
-    u64(8),
+    {
+      flags,
+      exitSignal,
+      stack: stack + stackSize,
+      parentTid: getU64(ARGS_VIEW, 24),
+      childTid: getU64(ARGS_VIEW, 16),
+      tls: getU64(ARGS_VIEW, 56),
+      clearSighand,
+    },
+    getU64(ARGS_VIEW, 8),
   )
 }
 

@@ -2,6 +2,7 @@
  * Arguments that the file calls have in common: descriptors, iovecs, path strings, struct timespec pairs.
  */
 import { EFAULT, EINVAL } from '../sentry/abi/errno.ts'
+import { getU64 } from '../sentry/abi/words.ts'
 import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { IovIter } from '../sentry/mm/iov-iter.ts'
@@ -15,8 +16,6 @@ const SSIZE_MAX = 2 ** 63
 
 const IOV = new Uint8Array(16 * UIO_MAXIOV)
 const IOV_VIEW = new DataView(IOV.buffer)
-const TWO32 = 0x1_0000_0000
-const u64 = (at: number): number => IOV_VIEW.getUint32(at, true) + IOV_VIEW.getUint32(at + 4, true) * TWO32
 
 /** The task's iterator over a guest iovec, or −errno. */
 export function importIovec(t: Task, addr: number, count: number): IovIter | number {
@@ -26,8 +25,8 @@ export function importIovec(t: Task, addr: number, count: number): IovIter | num
   const segments = new Float64Array(2 * count)
   let total = 0
   for (let i = 0; i < count; i++) {
-    const base = u64(16 * i)
-    let len = u64(16 * i + 8)
+    const base = getU64(IOV_VIEW, 16 * i)
+    let len = getU64(IOV_VIEW, 16 * i + 8)
     if (len >= SSIZE_MAX) return -EINVAL
     if (base + len > USER_END) return -EFAULT
     len = Math.min(len, MAX_RW_COUNT - total)

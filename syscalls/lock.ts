@@ -3,6 +3,7 @@
  */
 import { EAGAIN, EBADF, EDEADLK, EFAULT, EINVAL } from '../sentry/abi/errno.ts'
 import { F_GETLK, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETLKW } from '../sentry/abi/fcntl.ts'
+import { put64 } from '../sentry/abi/words.ts'
 import { BLOCK, ERESTARTSYS, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { EPOLLIN, type FileDescription } from '../sentry/vfs/file-description.ts'
@@ -45,10 +46,6 @@ const VIEW = new DataView(FLOCK.buffer)
 const TWO32 = 0x1_0000_0000
 const OFFSET_MAX = 2 ** 63
 const i64 = (at: number): number => VIEW.getUint32(at, true) + VIEW.getInt32(at + 4, true) * TWO32
-function put64(at: number, value: number): void {
-  VIEW.setUint32(at, value >>> 0, true)
-  VIEW.setInt32(at + 4, Math.floor(value / TWO32), true)
-}
 
 /** F_GETLK, F_SETLK, F_SETLKW and their OFD twins. */
 export function fcntlLock(t: Task, file: FileDescription, cmd: number, addr: number): SysRet {
@@ -114,8 +111,8 @@ function getLock(
   else {
     VIEW.setInt16(0, found.write ? F_WRLCK : F_RDLCK, true)
     VIEW.setInt16(2, 0, true)
-    put64(8, found.start)
-    put64(16, found.end === Number.POSITIVE_INFINITY ? 0 : found.end - found.start + 1)
+    put64(VIEW, 8, found.start)
+    put64(VIEW, 16, found.end === Number.POSITIVE_INFINITY ? 0 : found.end - found.start + 1)
     VIEW.setInt32(24, found.pid, true)
   }
   return t.writeBytes(addr, FLOCK)

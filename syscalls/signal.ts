@@ -22,6 +22,7 @@ import {
   SS_AUTODISARM,
   UNBLOCKABLE_MASK,
 } from '../sentry/abi/signal.ts'
+import { getU64, put64 } from '../sentry/abi/words.ts'
 import {
   ALT_BUSY,
   ALT_INVALID,
@@ -59,14 +60,6 @@ const ALL_FLAGS =
     0x800) >>>
   0
 
-function put64(at: number, value: number): void {
-  ACTION_VIEW.setUint32(at, value >>> 0, true)
-  ACTION_VIEW.setUint32(at + 4, Math.floor(value / TWO32) >>> 0, true)
-}
-function get64(at: number): number {
-  return ACTION_VIEW.getUint32(at, true) + ACTION_VIEW.getUint32(at + 4, true) * TWO32
-}
-
 /** rt_sigaction(2). */
 export function sysRtSigaction(t: Task): SysRet {
   const sig = t.argI32(0)
@@ -80,18 +73,18 @@ export function sysRtSigaction(t: Task): SysRet {
   let maskHi = 0
   if (actAddr !== 0) {
     if (t.readBytes(actAddr, ACTION) < 0) return -EFAULT
-    handler = get64(0)
+    handler = getU64(ACTION_VIEW, 0)
     flags = (ACTION_VIEW.getUint32(8, true) & ALL_FLAGS) >>> 0
-    restorer = get64(16)
+    restorer = getU64(ACTION_VIEW, 16)
     maskLo = (ACTION_VIEW.getUint32(24, true) & ~UNBLOCKABLE_MASK) >>> 0
     maskHi = ACTION_VIEW.getUint32(28, true)
   }
   if (sig < 1 || sig > NSIG || (actAddr !== 0 && (sig === SIGKILL || sig === SIGSTOP))) return -EINVAL
   const action = t.group.signals.actions[sig]!
   if (oldAddr !== 0) {
-    put64(0, action.handler)
-    put64(8, action.flags)
-    put64(16, action.restorer)
+    put64(ACTION_VIEW, 0, action.handler)
+    put64(ACTION_VIEW, 8, action.flags)
+    put64(ACTION_VIEW, 16, action.restorer)
     ACTION_VIEW.setUint32(24, action.maskLo, true)
     ACTION_VIEW.setUint32(28, action.maskHi, true)
   }

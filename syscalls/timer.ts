@@ -3,6 +3,7 @@
  */
 import { EAGAIN, EFAULT, EINVAL, EOPNOTSUPP, EPERM } from '../sentry/abi/errno.ts'
 import { SIGALRM } from '../sentry/abi/signal.ts'
+import { getS64, put64 } from '../sentry/abi/words.ts'
 import { cpuClockOf, toMonotonic } from '../sentry/kernel/clocks.ts'
 import { CAP_WAKE_ALARM } from '../sentry/kernel/credentials.ts'
 import { type IntervalTimer, ITIMER_REAL, timersOf } from '../sentry/kernel/itimer.ts'
@@ -12,17 +13,8 @@ import { NSIG } from '../sentry/kernel/signal-state.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 
-const TWO32 = 0x1_0000_0000
 const BUF = new Uint8Array(64)
 const VIEW = new DataView(BUF.buffer)
-
-function get64(at: number): number {
-  return VIEW.getUint32(at, true) + VIEW.getInt32(at + 4, true) * TWO32
-}
-function put64(at: number, value: number): void {
-  VIEW.setUint32(at, value >>> 0, true)
-  VIEW.setUint32(at + 4, Math.floor(value / TWO32) >>> 0, true)
-}
 
 /** struct itimerval: interval, value; times in sec and µs. */
 function writeItimerval(t: Task, addr: number, timer: IntervalTimer): number {
@@ -32,13 +24,13 @@ function writeItimerval(t: Task, addr: number, timer: IntervalTimer): number {
 }
 function putTimeval(at: number, ns: number): void {
   const us = Math.floor(ns / 1000)
-  put64(at, Math.floor(us / 1e6))
-  put64(at + 8, us % 1e6)
+  put64(VIEW, at, Math.floor(us / 1e6))
+  put64(VIEW, at + 8, us % 1e6)
 }
 /** ns, or −EINVAL. */
 function getTimeval(at: number): number {
-  const sec = get64(at)
-  const usec = get64(at + 8)
+  const sec = getS64(VIEW, at)
+  const usec = getS64(VIEW, at + 8)
   return sec < 0 || usec < 0 || usec >= 1e6 ? -EINVAL : sec * 1e9 + usec * 1000
 }
 
@@ -131,14 +123,15 @@ export function sysTimerCreate(t: Task): SysRet {
 
 function putTimespec(at: number, ns: number): void {
   const sec = Math.floor(ns / 1e9)
-  put64(at, sec)
-  put64(at + 8, Math.floor(ns - sec * 1e9))
+  put64(VIEW, at, sec)
+  put64(VIEW, at + 8, Math.floor(ns - sec * 1e9))
 }
 function putSetting(timer: PosixTimer): void {
   putTimespec(0, timer.interval)
   putTimespec(16, timer.remaining)
 }
-const badTimespec = (at: number): boolean => get64(at) < 0 || get64(at + 8) < 0 || get64(at + 8) >= 1e9
+const badTimespec = (at: number): boolean =>
+  getS64(VIEW, at) < 0 || getS64(VIEW, at + 8) < 0 || getS64(VIEW, at + 8) >= 1e9
 
 /** timer_settime(2). */
 export function sysTimerSettime(t: Task): SysRet {
@@ -150,9 +143,9 @@ export function sysTimerSettime(t: Task): SysRet {
   if (badTimespec(0) || badTimespec(16)) return -EINVAL
   const timer = timersOf(t.group).posix.get(t.argI32(0))
   if (timer === undefined) return -EINVAL
-  const interval = get64(0) * 1e9 + get64(8)
-  const sec = get64(16)
-  const nsec = get64(24)
+  const interval = getS64(VIEW, 0) * 1e9 + getS64(VIEW, 8)
+  const sec = getS64(VIEW, 16)
+  const nsec = getS64(VIEW, 24)
   putSetting(timer)
   if (sec === 0 && nsec === 0) timer.set(Number.POSITIVE_INFINITY, 0)
   else if (timer.cpuClock !== null) timer.set((absolute ? 0 : timer.cpuClock()) + sec * 1e9 + nsec, interval)

@@ -6,6 +6,7 @@
  * and the host checks the FPU state once more.
  */
 import { SA_ONSTACK, SA_RESTORER, SA_SIGINFO, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK } from '../../abi/signal.ts'
+import { getU64, put64 } from '../../abi/words.ts'
 import {
   CS,
   EFLAGS,
@@ -77,7 +78,6 @@ const XTILEDATA = 1 << 18
 const MXCSR_DEFAULT = 0x1f80
 const FCW_DEFAULT = 0x37f
 
-const TWO32 = 0x1_0000_0000
 const ADDRESS_END = 0x8000_0000_0000
 
 /** Frame and XSAVE area are adjacent: one copy writes both. */
@@ -92,14 +92,6 @@ const CLEAN = new Uint8Array(16384)
   v.setUint16(0, FCW_DEFAULT, true)
   v.setUint32(24, MXCSR_DEFAULT, true)
   v.setUint32(XSTATE_BV, 3, true)
-}
-
-function put64(at: number, value: number): void {
-  VIEW.setUint32(at, value >>> 0, true)
-  VIEW.setUint32(at + 4, Math.floor(value / TWO32) >>> 0, true)
-}
-function get64(at: number): number {
-  return VIEW.getUint32(at, true) + VIEW.getUint32(at + 4, true) * TWO32
 }
 
 /** Whether `sp` lies on the alternate stack; never with SS_AUTODISARM, which disarms it on entry. */
@@ -154,24 +146,24 @@ export function pushSignalFrame(
   if (frame <= 0) return false
 
   BUFFER.fill(0, 0, FRAME_SIZE)
-  put64(0, restorer)
-  put64(UC_FLAGS, UC_FLAGS_VALUE)
-  put64(UC_STACK, s.altSp)
+  put64(VIEW, 0, restorer)
+  put64(VIEW, UC_FLAGS, UC_FLAGS_VALUE)
+  put64(VIEW, UC_STACK, s.altSp)
   VIEW.setUint32(UC_STACK + 8, s.altFlags >>> 0, true)
-  put64(UC_STACK + 16, s.altSize)
+  put64(VIEW, UC_STACK + 16, s.altSize)
   for (let i = 0; i < CONTEXT_REGS.length; i++) {
     VIEW.setUint32(UC_MCONTEXT + 8 * i, regs[CONTEXT_REGS[i]!]!, true)
     VIEW.setUint32(UC_MCONTEXT + 8 * i + 4, regs[CONTEXT_REGS[i]! + 1]!, true)
   }
   VIEW.setUint16(UC_MCONTEXT + SC_CS, USER_CS, true)
   VIEW.setUint16(UC_MCONTEXT + SC_SS, USER_SS, true)
-  put64(UC_MCONTEXT + SC_ERR, s.errorCode)
-  put64(UC_MCONTEXT + SC_TRAPNO, s.trapno)
+  put64(VIEW, UC_MCONTEXT + SC_ERR, s.errorCode)
+  put64(VIEW, UC_MCONTEXT + SC_TRAPNO, s.trapno)
   VIEW.setUint32(UC_MCONTEXT + SC_OLDMASK, maskLo, true)
   VIEW.setUint32(UC_MCONTEXT + SC_OLDMASK + 4, maskHi, true)
   VIEW.setUint32(UC_MCONTEXT + SC_CR2, s.cr2Lo, true)
   VIEW.setUint32(UC_MCONTEXT + SC_CR2 + 4, s.cr2Hi, true)
-  put64(UC_MCONTEXT + SC_FPSTATE, fpstate)
+  put64(VIEW, UC_MCONTEXT + SC_FPSTATE, fpstate)
   VIEW.setUint32(UC_SIGMASK, maskLo, true)
   VIEW.setUint32(UC_SIGMASK + 4, maskHi, true)
   if (flags & SA_SIGINFO) encodeSigInfo(info, BUFFER, INFO)
@@ -217,10 +209,10 @@ export function popSignalFrame(t: Task): boolean {
   setBlocked(t, maskLo, maskHi)
   const cs = VIEW.getUint16(UC_MCONTEXT + SC_CS, true) | 3
   if (cs !== USER_CS) return false
-  const fpstate = get64(UC_MCONTEXT + SC_FPSTATE)
-  const altSp = get64(UC_STACK)
+  const fpstate = getU64(VIEW, UC_MCONTEXT + SC_FPSTATE)
+  const altSp = getU64(VIEW, UC_STACK)
   const altFlags = VIEW.getUint32(UC_STACK + 8, true)
-  const altSize = get64(UC_STACK + 16)
+  const altSize = getU64(VIEW, UC_STACK + 16)
 
   const flags = regs[EFLAGS]!
   for (let i = 0; i < CONTEXT_REGS.length; i++) {
