@@ -465,7 +465,7 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 	uint32_t how = 0;
 
 	/* A step of a debugger's into a patched site: all of the call is one step, whose end the sentry reports. */
-	if (sig == SIGTRAP && (in_entry(sc->rip) || (sc->rip >= STUB_TEXT && sc->rip < STUB_TEXT + STUB_TEXT_SIZE))) {
+	if (sig == SIGTRAP && in_entry(sc->rip)) {
 		sc->eflags &= ~EFLAGS_TF;
 		slot_return((uint64_t)uc);
 	}
