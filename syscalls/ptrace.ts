@@ -8,6 +8,7 @@ import {
   attach,
   detach,
   EVENT_SECCOMP,
+  EVENT_STOP,
   link,
   MESSAGE_ENTRY,
   MODE_CONT,
@@ -82,6 +83,7 @@ const REGS = new Uint32Array(USER_REGS_SIZE / 4)
 const REGS_BYTES = new Uint8Array(REGS.buffer)
 const FPU = new Uint8Array(16384)
 const INFO = new Uint8Array(SIGINFO_SIZE)
+const INFO_VIEW = new DataView(INFO.buffer)
 const VECTOR = new Uint32Array(4)
 const VECTOR_BYTES = new Uint8Array(VECTOR.buffer)
 
@@ -186,10 +188,10 @@ function inspect(t: Task, request: number, target: Task, traced: Tracing): SysRe
     case PTRACE_SETSIGINFO:
       if (t.readBytes(data, INFO) < 0) return -EFAULT
       if (traced.info === null) return -EINVAL
-      traced.info = decodeSigInfo(INFO, VECTOR_OF_INFO.getInt32(0, true))
+      traced.info = decodeSigInfo(INFO, INFO_VIEW.getInt32(0, true))
       return 0
     case PTRACE_LISTEN:
-      if (!traced.seized || traced.info === null || traced.info.code >> 8 !== EVENT_STOP_CODE) return -EIO
+      if (!traced.seized || traced.info === null || traced.info.code >> 8 !== EVENT_STOP) return -EIO
       traced.listening = true
       if (traced.trapPending) requestStop(target)
       return 0
@@ -202,9 +204,6 @@ function inspect(t: Task, request: number, target: Task, traced: Tracing): SysRe
       return -EIO
   }
 }
-
-const EVENT_STOP_CODE = 128
-const VECTOR_OF_INFO = new DataView(INFO.buffer)
 
 /** The word in the caller's `data` argument. */
 function setWord(t: Task): void {

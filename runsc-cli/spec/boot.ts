@@ -15,7 +15,7 @@ export interface BootPlan {
   boot: BootConfig
   gofer: GoferMount[]
   /** The container whose host name this one has: the sandbox of its pod. */
-  namedBy?: string
+  namedBy: string | undefined
 }
 
 export const NO_BOOT_FDS: BootFds = {
@@ -91,7 +91,9 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
   if (boot.pod && boot.microvm?.fs !== 'gofer')
     throw new CliError('--microvm-fs: containers of a pod have their files from gofers')
   const joins = pod?.role === 'member' ? SHARED_IN_PODS : []
-  if (pod?.role === 'member' && !boot.pod && linux?.namespaces.some(({ type, path }) => type === 'ipc' && path))
+  // A kernel of its own.
+  const apart = pod?.role === 'member' && !boot.pod
+  if (apart && linux?.namespaces.some(({ type, path }) => type === 'ipc' && path))
     spec.warnings.push(`${bundle}/config.json: linux.namespaces: ${NO_POD_IPC}`)
   linux?.namespaces.forEach(({ type, path }, i) => {
     if (path && !OF_THE_HOST.includes(type) && !joins.includes(type))
@@ -103,8 +105,7 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
     if (boot.platform === 'microvm') boot.seccomp = linux.seccomp
     else spec.warnings.push(`${bundle}/config.json: linux.seccomp: ${NO_SECCOMP}`)
   }
-  const namedBy = pod?.role === 'member' && !boot.pod && !config.hostname ? pod.sandbox : undefined
-  return { boot, gofer, ...(namedBy === undefined ? {} : { namedBy }) }
+  return { boot, gofer, namedBy: apart && !config.hostname ? pod.sandbox : undefined }
 }
 
 function podOfConfig(id: string, { bundle, config }: LoadedSpec): PodConfig | undefined {

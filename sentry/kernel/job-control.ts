@@ -11,7 +11,7 @@ import { childTimes } from './process-tree.ts'
 import { requestStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { recalcPending, sendKernelSignalToPgrp, sendToGroup, wakeForSignal } from './signal.ts'
-import { SIG_IGN } from './signal-state.ts'
+import { SIG_IGN, type SigInfo } from './signal-state.ts'
 import { DEAD, STOPPED, type Task, TRACED, TRAPPED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -77,18 +77,20 @@ export function resumeStopped(group: ThreadGroup): void {
 }
 
 function notifyParent(group: ThreadGroup, code: number, status: number): void {
-  const parent = group.parent
-  if (parent === null) return
-  const action = parent.signals.actions[SIGCHLD]!
-  if (action.handler !== SIG_IGN && (action.flags & SA_NOCLDSTOP) === 0) {
-    const info = makeInfo(SIGCHLD, code)
-    info.pid = group.pid
-    info.uid = group.leader.creds.uid
-    info.status = status
-    childTimes(group, info)
-    sendToGroup(parent, info, true)
-  }
-  parent.childWait.wake(POLL_IN)
+  if (group.parent === null) return
+  const info = makeInfo(SIGCHLD, code)
+  info.pid = group.pid
+  info.uid = group.leader.creds.uid
+  info.status = status
+  childTimes(group, info)
+  tellOfStop(group.parent, info)
+}
+
+/** A parent or tracer hears of a stop, or of its end: by `info`, a SIGCHLD, where it wants that, and in its waits. */
+export function tellOfStop(to: ThreadGroup, info: SigInfo): void {
+  const action = to.signals.actions[SIGCHLD]!
+  if (action.handler !== SIG_IGN && (action.flags & SA_NOCLDSTOP) === 0) sendToGroup(to, info, true)
+  to.childWait.wake(POLL_IN)
 }
 
 /** Whether no member has a parent in another group of the same session; `except` does not count. */

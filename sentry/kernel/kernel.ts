@@ -45,7 +45,7 @@ function patchSite(t: Task): void {
 export class Kernel {
   readonly platform: Platform
   readonly handlers: HandlerTable
-  /** 1 for calls whose writes to guest memory may wait until the task resumes. */
+  /** {@link FILLS_MEMORY}, {@link CHANGES_NOTHING} by number. */
   private readonly kinds: Uint8Array
   readonly timers = new TimerQueue()
   readonly hostPoll: HostPoll

@@ -5,24 +5,14 @@
  * goes on from the kernel's ready list, never inside the tracer's own call ({@link continueTracee}). What it does then is
  * kept in `t.signals.after`, because its tracer may be gone by that time.
  */
-import {
-  CLD_STOPPED,
-  CLD_TRAPPED,
-  SA_NOCLDSTOP,
-  SI_KERNEL,
-  SI_USER,
-  SIGCHLD,
-  SIGKILL,
-  SIGSTOP,
-  SIGTRAP,
-} from '../abi/signal.ts'
-import { EFLAGS, ORIG_RAX, RAX, RIP } from '../platform/amd64/registers.ts'
+import { CLD_STOPPED, CLD_TRAPPED, SI_KERNEL, SI_USER, SIGCHLD, SIGKILL, SIGSTOP, SIGTRAP } from '../abi/signal.ts'
+import { EFLAGS, ORIG_RAX, RAX, RIP, setReg } from '../platform/amd64/registers.ts'
 import { exitGroup, exitTask } from './exit.ts'
-import { stopCompleted } from './job-control.ts'
+import { stopCompleted, tellOfStop } from './job-control.ts'
 import { makeInfo } from './siginfo.ts'
-import { forceSignal, recalcPending, sendToGroup, sendToTask, userInfo, wakeForSignal } from './signal.ts'
-import { SIG_IGN, type SigInfo } from './signal-state.ts'
-import { ERESTART_RESTARTBLOCK, ERESTARTSYS, NO_RESULT, type SysRet } from './sysret.ts'
+import { forceSignal, recalcPending, sendToTask, userInfo, wakeForSignal } from './signal.ts'
+import type { SigInfo } from './signal-state.ts'
+import { isRestart, NO_RESULT, type SysRet } from './sysret.ts'
 import { BLOCKED, DEAD, RUNNING, STOPPED, type Task, TRACED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -60,18 +50,15 @@ const AFTER_SIGNAL = 2
 const AFTER_ENTRY = 3
 /** The same, which its tracer has been asked about (SECCOMP_RET_TRACE). */
 const AFTER_SECCOMP = 4
-/** The same, but it is not made (PTRACE_SYSEMU). */
-const AFTER_EMULATED = 9
 /** The end of a call. */
 const AFTER_EXIT = 5
 /** The handler of its call runs again. */
 const AFTER_EVENT = 6
-/** The end of a call whose registers are new (execve). */
-const AFTER_NEW_REGISTERS = 7
+/** The end of a call whose registers are what they shall be: new ones (execve), or the tracer's (PTRACE_SYSEMU). */
+const AFTER_DONE = 7
 /** The end of its process. */
 const AFTER_FATAL = 8
 
-const POLL_IN = 1
 const TRAP_BRKPT = 1
 const EFLAGS_TF = 0x100
 const TWO32 = 0x1_0000_0000
@@ -106,7 +93,7 @@ export class Tracing {
     this.options = options
   }
   wants(event: number): boolean {
-    return event === EVENT_STOP || ((this.options >>> event) & 1) !== 0
+    return ((this.options >>> event) & 1) !== 0
   }
   get steps(): boolean {
     return this.mode === MODE_STEP || this.mode === MODE_SYSEMU_STEP
@@ -167,7 +154,7 @@ export function inherit(t: Task, child: Task): void {
 export function unlink(t: Task): void {
   const tracees = t.traced!.tracer.group.tracer!.tracees
   tracees.splice(tracees.indexOf(t), 1)
-  if (t.traced!.stepping) t.regs[EFLAGS]! &= ~EFLAGS_TF
+  trapped(t)
   t.traced = null
   if (t.state === DEAD) return
   t.publishIds()
@@ -207,16 +194,11 @@ function stop(t: Task, code: number, info: SigInfo | null, why: number, after: n
   traced.listening = false
   t.signals.after = after
   t.state = TRACED
-  const tracer = traced.tracer.group
-  const action = tracer.signals.actions[SIGCHLD]!
-  if (action.handler !== SIG_IGN && (action.flags & SA_NOCLDSTOP) === 0) {
-    const told = makeInfo(SIGCHLD, why)
-    told.pid = t.tid
-    told.uid = t.creds.uid
-    told.status = code & 0x7f
-    sendToGroup(tracer, told, true)
-  }
-  tracer.childWait.wake(POLL_IN)
+  const told = makeInfo(SIGCHLD, why)
+  told.pid = t.tid
+  told.uid = t.creds.uid
+  told.status = code & 0x7f
+  tellOfStop(traced.tracer.group, told)
 }
 
 /** A stop that is no signal's. Linux: ptrace_do_notify. */
@@ -232,10 +214,8 @@ function showResult(t: Task, ret: number, inSyscall: boolean, native: boolean): 
   t.signals.afterNative = native
   if (!inSyscall || native) return
   const { regs } = t
-  regs[RAX] = ret >>> 0
-  regs[RAX + 1] = ret < 0 ? 0xffffffff : Math.floor(ret / TWO32)
-  regs[ORIG_RAX] = t.sysno >>> 0
-  regs[ORIG_RAX + 1] = 0
+  setReg(regs, RAX, ret)
+  setReg(regs, ORIG_RAX, t.sysno >>> 0)
 }
 
 /** Each trap of a tracee: hides the trap flag that we set. */
@@ -262,7 +242,7 @@ export function entryStop(t: Task): boolean {
   if (traced.mode === MODE_CONT || traced.mode === MODE_STEP) return false
   traced.message = MESSAGE_ENTRY
   const emulated = traced.mode !== MODE_SYSCALL
-  trap(t, SIGTRAP, syscallCode(traced), emulated ? AFTER_EMULATED : AFTER_ENTRY)
+  trap(t, SIGTRAP, syscallCode(traced), emulated ? AFTER_DONE : AFTER_ENTRY)
   return true
 }
 
@@ -297,7 +277,7 @@ export function execStop(t: Task, oldTid: number): void {
   const traced = t.traced!
   if (traced.wants(EVENT_EXEC)) {
     traced.message = oldTid
-    trap(t, SIGTRAP, SIGTRAP | (EVENT_EXEC << 8), AFTER_NEW_REGISTERS)
+    trap(t, SIGTRAP, SIGTRAP | (EVENT_EXEC << 8), AFTER_DONE)
   } else if (!traced.seized) sendToTask(t, userInfo(t, SIGTRAP, SI_USER), true)
 }
 
@@ -418,8 +398,7 @@ export function continueTracee(t: Task): void {
     case AFTER_SECCOMP:
       continueCall(t, after === AFTER_SECCOMP)
       return
-    case AFTER_EMULATED:
-    case AFTER_NEW_REGISTERS:
+    case AFTER_DONE:
       kernel.finish(t, NO_RESULT)
       return
     case AFTER_FATAL:
@@ -445,8 +424,6 @@ function continueCall(t: Task, asked: boolean): void {
   kernel.enterCall(t, asked)
 }
 
-const isRestart = (ret: number): boolean => ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK
-
 /** Back to guest code with what the tracer left in the registers. */
 function returnFromStop(t: Task): void {
   const { regs, kernel } = t
@@ -456,8 +433,7 @@ function returnFromStop(t: Task): void {
     t.sysno = regs[ORIG_RAX]! | 0
     kernel.resume(t, ret, true)
   } else {
-    regs[ORIG_RAX] = 0xffffffff
-    regs[ORIG_RAX + 1] = 0xffffffff
+    setReg(regs, ORIG_RAX, NO_CALL)
     kernel.resume(t, 0, false)
   }
 }

@@ -31,7 +31,7 @@ import { fatalStop, handlerStop, pendingStop, signalStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { dequeueSignal, forceSignal, recalcPending, restoreSavedMask, setBlocked } from './signal.ts'
 import { SIG_DFL, SIG_IGN, type SigAction, type SigInfo } from './signal-state.ts'
-import { ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS, type SysRet } from './sysret.ts'
+import { ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS, isRestart, type SysRet } from './sysret.ts'
 import type { Task } from './task.ts'
 
 const TWO32 = 0x1_0000_0000
@@ -44,10 +44,6 @@ function setResult(regs: Uint32Array, ret: number): void {
   regs[RAX + 1] = ret < 0 ? 0xffffffff : Math.floor(ret / TWO32)
   regs[ORIG_RAX] = 0xffffffff
   regs[ORIG_RAX + 1] = 0xffffffff
-}
-
-function isRestart(ret: number): boolean {
-  return ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK
 }
 
 /**

@@ -16,6 +16,11 @@ export const ERESTARTNOHAND = 514
 /** As NOHAND; the call keeps its deadline across the restart (nanosleep, poll, …). */
 export const ERESTART_RESTARTBLOCK = 516
 
+/** Whether a result is one of the restart codes. */
+export function isRestart(ret: number): boolean {
+  return ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK
+}
+
 /** The task waits; the handler is run again from the top when one of its wait queues, its deadline or a signal fires. */
 export const BLOCK: SysRet = -5000
 /** The task is gone or its registers were replaced (exit, execve, rt_sigreturn): do not store a result. */

@@ -7,8 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { CRI_IMAGE, type Cri, POD_IP, setUpCri } from '../support/cri.ts'
-import { vmRoot } from '../support/roots.ts'
-import { TSSANDBOX } from '../support/run.ts'
+import { setUpVms, vmRoot } from '../support/roots.ts'
 import { until } from '../support/tssandbox.ts'
 
 const POD = 0
@@ -34,9 +33,7 @@ describe.skipIf(why)(`a pod under containerd's CRI ${why}`, { timeout: 120_000 }
     const isVm = handler === 'tssandbox-vm'
     const inVm = test.skipIf(isVm && noVm)
     beforeAll(() => {
-      if (!isVm || noVm) return
-      const r = spawnSync(TSSANDBOX, ['microvm', 'setup'], { encoding: 'utf8' })
-      if (r.status !== 0) throw new Error(`microvm setup: ${r.stderr}`)
+      if (isVm && !noVm) setUpVms()
     }, 300_000)
 
     inVm('two containers: exec, logs, a volume, limits, exit codes, and no trace afterwards', async () => {

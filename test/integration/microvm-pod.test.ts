@@ -4,8 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { alive, children } from '../support/processes.ts'
-import { vmRoot } from '../support/roots.ts'
-import { TSSANDBOX } from '../support/run.ts'
+import { setUpVms, vmRoot } from '../support/roots.ts'
 import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
 
 const { rootfs, why } = vmRoot()
@@ -44,10 +43,7 @@ describe.skipIf(why)(`a pod in one virtual machine ${why}`, { timeout: 120_000 }
   const pod = () => container('', FOREVER, (c) => (c.hostname = 'the-pod'))
   const exec = (id: string, script: string) => w.cli('exec', id, 'sh', '-c', script)
 
-  beforeAll(() => {
-    const r = spawnSync(TSSANDBOX, ['microvm', 'setup'], { encoding: 'utf8' })
-    if (r.status !== 0) throw new Error(`microvm setup: ${r.stderr}`)
-  }, 300_000)
+  beforeAll(setUpVms, 300_000)
   afterAll(() => w.clean())
 
   test('shares network, host name and ipc; not files, processes or its end', async () => {

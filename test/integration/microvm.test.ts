@@ -22,7 +22,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { alive, children } from '../support/processes.ts'
-import { vmRoot } from '../support/roots.ts'
+import { setUpVms, vmRoot } from '../support/roots.ts'
 import { run, TSSANDBOX, which } from '../support/run.ts'
 import { type Config, finished, until, Workspace } from '../support/tssandbox.ts'
 
@@ -49,10 +49,7 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     return { id, pid }
   }
 
-  beforeAll(() => {
-    const r = spawnSync(TSSANDBOX, ['microvm', 'setup'], { encoding: 'utf8' })
-    if (r.status !== 0) throw new Error(`microvm setup: ${r.stderr}`)
-  }, 300_000)
+  beforeAll(setUpVms, 300_000)
   afterAll(() => {
     w.clean()
     rmSync(base, { recursive: true, force: true })

@@ -43,10 +43,6 @@ export class Cri {
     })
   }
 
-  log(): string {
-    return readFileSync(join(this.base, 'log'), 'utf8')
-  }
-
   stop(): void {
     this.client.close()
     this.daemon.kill()

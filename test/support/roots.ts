@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { TSSANDBOX } from './run.ts'
 
 export const CACHE = '/var/cache/tssandbox-test'
 
@@ -111,4 +112,10 @@ export function vmRoot(): { rootfs: string; why: string } {
   if (process.getuid?.() !== 0) return { rootfs: '', why: 'not root' }
   if ('missing' in root) return { rootfs: '', why: root.missing }
   return { rootfs: root.path, why: existsSync('/usr/bin/qemu-system-x86_64') ? '' : 'qemu-system-x86 is not installed' }
+}
+
+/** What each start of a VM needs, prepared once; some minutes the first time. */
+export function setUpVms(): void {
+  const r = spawnSync(TSSANDBOX, ['microvm', 'setup'], { encoding: 'utf8' })
+  if (r.status !== 0) throw new Error(`microvm setup: ${r.stderr}`)
 }
