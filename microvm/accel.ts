@@ -4,6 +4,7 @@
  * `auto` goes by what native/probe measured.
  */
 import { join } from 'node:path'
+import { runProcess } from '../native/spawn.ts'
 
 export type Accel = 'kvm' | 'tcg'
 export type AccelWish = Accel | 'auto'
@@ -23,11 +24,9 @@ export interface HostFacts {
 const PROBE_MS = 5000
 
 export function probeHost(dist: string): HostFacts {
-  // Seldom needed, and slow to load.
-  const { spawnSync } = process.getBuiltinModule('node:child_process')
-  const { stdout, error } = spawnSync(join(dist, 'probe'), [], { timeout: PROBE_MS, encoding: 'utf8' })
-  const m = /^(\d+) (\d+)$/m.exec(stdout ?? '')
-  if (!m) throw new Error(`the probe of this host failed: ${error?.message ?? 'no answer'}`)
+  const { status, output } = runProcess([join(dist, 'probe')], PROBE_MS)
+  const m = /^(\d+) (\d+)$/m.exec(output)
+  if (!m) throw new Error(`the probe of this host failed: it ended with ${status}`)
   return { kvm: Number(m[1]), tscKhz: Number(m[2]) }
 }
 

@@ -193,9 +193,15 @@ export function main(): void {
     const message = error instanceof Error ? error.message : String(error)
     writeSync(boot.fds.ready, `${JSON.stringify({ ok: false, error: message })}\n`)
     if (process.env.TSSANDBOX_DEBUG) console.error(error)
-    process.exit(INTERNAL_FAILURE)
+    exitGroup(INTERNAL_FAILURE)
+    throw error
   }
-  writeSync(boot.fds.ready, '{"ok":true}\n')
+  try {
+    writeSync(boot.fds.ready, '{"ok":true}\n')
+  } catch {
+    // Who wanted the container is gone.
+    exitGroup(INTERNAL_FAILURE)
+  }
   closeSync(boot.fds.ready)
   const { container, loop } = started
   loop.run(() => container.exitCode >= 0)

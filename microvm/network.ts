@@ -7,8 +7,9 @@
  * The namespace's own addresses stay, but the host kernel sees no frame that could match them. The host's own namespace is
  * never touched. Left out: routes over several next hops or of other tables, gateways of the other family.
  */
-import { readlinkSync } from 'node:fs'
+import { existsSync, readlinkSync } from 'node:fs'
 import { close, ioctl, openat } from '../native/host.ts'
+import { runProcess } from '../native/spawn.ts'
 import { type Interface, interfaces } from './network-config.ts'
 import { CARDS } from './vmm.ts'
 import type { Encodable } from './wire.ts'
@@ -50,19 +51,17 @@ export function openTaps(): number[] {
   return fds
 }
 
+const TOOL_MS = 30_000
+
 /** Runs ip or tc: its output. Throws an Error with what it says. */
 function tool(command: string, args: readonly string[], input = ''): string {
-  // Slow to load, and most VMs have no network.
-  const { spawnSync } = process.getBuiltinModule('node:child_process')
-  const { status, stdout, stderr, error } = spawnSync(command, args, {
-    encoding: 'utf8',
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    input,
-    maxBuffer: 1 << 24,
-  })
-  if (error) throw new Error(`${command} is needed (Debian: iproute2): ${error.message}`)
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr.trim()}`)
-  return stdout
+  const path = ['/usr/sbin', '/usr/bin', '/sbin', '/bin']
+    .map((dir) => `${dir}/${command}`)
+    .find((file) => existsSync(file))
+  if (!path) throw new Error(`${command} is needed (Debian: iproute2)`)
+  const { status, output, error } = runProcess([path, ...args], TOOL_MS, input)
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error.trim() || `it ended with ${status}`}`)
+  return output
 }
 
 /** Every protocol, one way. */

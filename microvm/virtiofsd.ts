@@ -2,10 +2,11 @@
  * virtiofsd, a process of its own beside QEMU that serves the container's mounts out of the guest's memory. It confines
  * itself (namespaces, seccomp, capabilities) when it has begun, in a root that holds nothing but the mounts and itself.
  */
-import { existsSync, lstatSync, mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, lstatSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { close } from '../native/host.ts'
+import { spawnProcess } from '../native/spawn.ts'
 import { AF_UNIX, bindUnix, connectUnix, listen, SOCK_CLOEXEC, SOCK_STREAM, socket } from '../native/unix-socket.ts'
 import type { Share } from '../sentry/control/protocol.ts'
 
@@ -67,12 +68,11 @@ export function startVirtiofsd(dist: string, mounts: readonly Share[]): number {
       ],
       ...[daemon.path, ...daemon.options, '--rlimit-nofile=0', '--fd=3'],
     ]
-    // Slow to load, and most VMs have none.
-    const { spawn } = process.getBuiltinModule('node:child_process')
-    const child = spawn(join(dist, 'launch'), launch, { stdio: ['ignore', 'ignore', 2, listener] })
-    child.on('error', () => {})
+    const nothing = openSync('/dev/null', 'r+')
+    const pid = spawnProcess([join(dist, 'launch'), ...launch], [nothing, nothing, 2, listener])
+    closeSync(nothing)
     close(listener)
-    if (child.pid === undefined) throw new Error('cannot run launch: is the project built?')
+    must('launch', pid)
     return connection
   } finally {
     rmSync(dir, { recursive: true, force: true })

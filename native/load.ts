@@ -4,7 +4,7 @@
  * and `microvm setup` let one run, with TSSANDBOX_TRAIN naming the programs that are to add to theirs), which Node's own compile cache does not: it is written before functions have
  * run. Without a cache, or with one of another V8, everything works and takes longer.
  *
- * The CLI's loader also has sentry and gofer loaded, in copies of this process, by commands that start a container.
+ * The CLI's loader also has sentry (or monitor) and gofer loaded, in copies of this process, by commands that start a container.
  */
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
@@ -55,30 +55,27 @@ function noteAtExit(script: Script, path: string): void {
 const STARTING = ['run', 'create', 'do']
 
 /**
- * A virtual machine has another program in the sentry's place; a test's fake one is no bundle. Only bin/tssandbox's Node may
- * be copied: host/fork.c.
+ * What stands in the kernel's place: the sentry, or for a virtual machine its monitor. null: no copies. A test's fake one is
+ * no bundle, and only bin/tssandbox's Node may be copied: host/fork.c. A wrong guess costs time alone.
  */
-function startsSandbox(words: string[]): boolean {
-  return (
-    process.execArgv.includes('--single-threaded') &&
-    words.some((word) => STARTING.includes(word)) &&
-    !words.some((word) => word.includes('microvm')) &&
-    existsSync(join(dist, 'sentry.js'))
-  )
+function kernelOf(words: string[]): string | null {
+  if (!process.execArgv.includes('--single-threaded') || !words.some((word) => STARTING.includes(word))) return null
+  const program = words.some((word) => word.includes('microvm')) ? 'microvm' : 'sentry'
+  return existsSync(join(dist, `${program}.js`)) ? program : null
 }
 
 async function main(): Promise<void> {
   const program = basename(__filename, '.cjs')
   const words = program === 'cli' ? process.argv.slice(2) : []
-  const starts = startsSandbox(words)
-  if (starts) {
+  const kernel = kernelOf(words)
+  if (kernel !== null) {
     const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
-    forkWaiting('sentry', () => load('sentry'), false)
+    forkWaiting(kernel, () => load(kernel), false)
     forkWaiting('gofer', () => load('gofer'), !words.includes('--ignore-cgroups'))
     process.once('exit', dismissWaiting)
-    phase('sentry and gofer forked')
+    phase(`${kernel} and gofer forked`)
   }
-  load(program, program === 'cli' && !starts ? 'cli-asking' : program)()
+  load(program, program === 'cli' && kernel === null ? 'cli-asking' : program)()
 }
 
 void main()

@@ -153,11 +153,11 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
       fds: goferFds.all,
     })
     close(goferConfig)
+    phase('gofer started')
     return pid
   }
-  const gofer = shared ? 0 : startGofer()
-
-  phase('gofer started')
+  // A virtual machine takes its time before it asks for files: its monitor is the one to begin.
+  let gofer = vm ? 0 : startGofer()
 
   const guestCgroups = spec.guestCgroups.map((dir) => openSync(join(dir, 'cgroup.procs'), 'w'))
   const program = vm ? 'microvm' : 'sentry'
@@ -199,6 +199,7 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   })
 
   phase('sentry started')
+  if (vm && !shared) gofer = startGofer()
 
   for (const fd of [
     ...ninep.flat(),
