@@ -124,10 +124,15 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const seed = Buffer.alloc(64)
   getrandom(seed, seed.length, 0)
   const now = Date.now()
-  const woken = agent.request(WAKE_MS, MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed, boot.hostname)
-  if (woken.errno) throw new Error(`the virtual machine does not wake up: ${woken.text}${console.tail()}`)
-  phase('agent awake')
-  const error = container.create((mount) => mount)
+  const wake = agent.ask(MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed, boot.hostname)
+  // Both at a time: the agent takes no order before it is awake.
+  const asked = () => {
+    const woken = agent.answer(wake, WAKE_MS)
+    if (woken.errno) throw new Error(`the virtual machine does not wake up: ${woken.text}${console.tail()}`)
+    phase('agent awake')
+  }
+  // What has to come between creation and start is the network.
+  const error = container.create({ port: (mount) => mount, sandbox: 0, atOnce: boot.autoStart && !networked }, asked)
   phase('container created')
   if (error) throw new Error(error + (container.failure ? console.tail() : ''))
   container.beforeStart = () => {

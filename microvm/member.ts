@@ -45,7 +45,7 @@ export function join(boot: BootConfig, loop: Loop): VmContainer {
   const sandbox = f.u32()
   const ports = f.list()
   container.agent = new AgentClient(fd, loop, container, gone)
-  const error = container.create((mount) => Number(ports[mount]), sandbox)
+  const error = container.create({ port: (mount) => Number(ports[mount]), sandbox, atOnce: false })
   if (error) throw new Error(error)
   return container
 }

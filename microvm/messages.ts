@@ -109,14 +109,22 @@ function mountFlags(m: MountSpec): number {
   return (f.readonly ? 1 : 0) | (f.nosuid ? 2 : 0) | (f.nodev ? 4 : 0) | (f.noexec ? 8 : 0) | (f.noatime ? 1024 : 0)
 }
 
-/** `port(n)`: which 9P port serves the gofer's mount n. `sandbox`: whose ipc and uts namespaces it shares; 0: nobody's. */
+/** How a container comes into its VM. */
+export interface Placing {
+  /** Which 9P port serves the gofer's mount n. */
+  port(mount: number): number
+  /** Whose ipc and uts namespaces it shares; 0: nobody's. */
+  sandbox: number
+  /** Init need not wait for START, and the answer to CREATE is the one to both. */
+  atOnce: boolean
+}
+
 export function containerOrder(
   boot: BootConfig,
   container: number,
-  port: (mount: number) => number,
+  { port, sandbox, atOnce }: Placing,
   stdio: readonly StdioKind[],
   filter: GuestFilter | null,
-  sandbox: number,
 ): Encodable[] {
   return [
     container,
@@ -139,6 +147,7 @@ export function containerOrder(
     boot.sysctl.map(([name, value]) => `${name}=${value}`),
     boot.limits.pids,
     Math.ceil(boot.limits.memory / 1024),
+    atOnce,
     processOrder(boot.process, stdio, filter),
   ]
 }

@@ -9,7 +9,7 @@ import type { ContainerControl, ControlError } from '../sentry/control/control.t
 import type { BootConfig, ProcessInfo, ProcessSpec, RunState, SignalTarget, Stats } from '../sentry/control/protocol.ts'
 import type { AgentClient, AgentListener, AgentReply } from './agent.ts'
 import type { Loop } from './loop.ts'
-import { containerOrder, FIRST_CONTAINER, handleOf, MSG, processOrder, TARGETS } from './messages.ts'
+import { containerOrder, FIRST_CONTAINER, handleOf, MSG, type Placing, processOrder, TARGETS } from './messages.ts'
 import { compileProfile, type GuestFilter } from './seccomp.ts'
 import { ProcessStreams, stdioKind } from './streams.ts'
 import { type Encodable, Fields, WireError } from './wire.ts'
@@ -69,28 +69,35 @@ export class VmContainer implements ContainerControl, AgentListener {
     this.filter = boot.seccomp ? compileProfile(boot.seccomp) : null
   }
 
-  /** Everything but the run: '' or why not. */
-  create(port: (mount: number) => number, sandbox = 0): string {
+  /** START has been said with CREATE. */
+  private atOnce = false
+
+  /** Everything but the run, unless `placing` has it `atOnce`: '' or why not. `asked` is called when the order is on its way. */
+  create(placing: Placing, asked: () => void = () => {}): string {
     const { boot } = this
     const { stdio, console } = boot.fds
     const process = this.add(stdio, console)
     const kinds = stdio.map(stdioKind)
-    const order = containerOrder(boot, this.number, port, kinds, this.filter, sandbox)
-    const reply = this.requestCreate([process.handle, ...order])
+    const order = containerOrder(boot, this.number, placing, kinds, this.filter)
+    const reply = this.requestCreate([process.handle, ...order], asked)
     if (reply.errno) return this.failure || reply.text || `errno ${reply.errno}`
+    this.atOnce = placing.atOnce
     process.pid = 1
     this.byPid.set(1, process)
     return ''
   }
 
   /** Ports that were put into a running VM appear in it a moment later, and those of a former mount are free a moment later. */
-  private requestCreate(order: readonly Encodable[]): AgentReply {
+  private requestCreate(order: readonly Encodable[], asked: () => void): AgentReply {
     const deadline = performance.now() + PORTS_MS
+    let seq = this.agent.ask(MSG.CREATE, ...order)
+    asked()
     for (;;) {
-      const reply = this.agent.request(CREATE_PATIENCE_MS, MSG.CREATE, ...order)
+      const reply = this.agent.answer(seq, CREATE_PATIENCE_MS)
       const again = reply.text === NO_PORT && (reply.errno === ENODEV || reply.errno === EBUSY)
       if (!again || performance.now() > deadline) return reply
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PORTS_PAUSE_MS)
+      seq = this.agent.ask(MSG.CREATE, ...order)
     }
   }
 
@@ -113,10 +120,12 @@ export class VmContainer implements ContainerControl, AgentListener {
 
   start(): ControlError | null {
     if (this.runState !== 'created') return { errno: -EBUSY, error: 'it runs already' }
-    const problem = this.beforeStart()
-    if (problem) return { errno: -EINVAL, error: problem }
-    const reply = this.agent.request(PATIENCE_MS, MSG.START, this.number)
-    if (reply.errno) return this.refusal(reply)
+    if (!this.atOnce) {
+      const problem = this.beforeStart()
+      if (problem) return { errno: -EINVAL, error: problem }
+      const reply = this.agent.request(PATIENCE_MS, MSG.START, this.number)
+      if (reply.errno) return this.refusal(reply)
+    }
     this.runState = 'running'
     this.byPid.get(1)?.streams.begin()
     this.afterStart()

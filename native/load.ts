@@ -70,8 +70,10 @@ async function main(): Promise<void> {
   const kernel = kernelOf(words)
   if (kernel !== null) {
     const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
-    forkWaiting(kernel, () => load(kernel), false)
-    forkWaiting('gofer', () => load('gofer'), !words.includes('--ignore-cgroups'))
+    forkWaiting(kernel, () => load(kernel), { gate: false, late: false })
+    // A virtual machine asks for files 100 ms later: until QEMU is started, its monitor and we are two for as many CPUs.
+    const late = kernel === 'microvm'
+    forkWaiting('gofer', () => load('gofer'), { gate: !words.includes('--ignore-cgroups'), late })
     process.once('exit', dismissWaiting)
     phase(`${kernel} and gofer forked`)
   }

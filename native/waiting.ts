@@ -52,11 +52,15 @@ const waiting = (): Map<string, Waiting> => {
 /** The number that the descriptor after 0, 1 and 2 will have in the process of `program`. */
 export const firstFd = (program: string): number => (waiting().has(program) ? FIRST_FD : 3)
 
-/**
- * Makes a copy that loads `program` and runs what `load` gives. Without one, all works and takes longer. `gate`: it has
- * time for native/cgroup-gate.ts.
- */
-export function forkWaiting(program: string, load: () => () => unknown, gate: boolean): void {
+export interface Manner {
+  /** It has time for native/cgroup-gate.ts. */
+  gate: boolean
+  /** It loads its code when it is ordered only, and leaves the CPUs to others until then. */
+  late: boolean
+}
+
+/** Makes a copy that loads `program` and runs what `load` gives. Without one, all works and takes longer. */
+export function forkWaiting(program: string, load: () => () => unknown, manner: Manner): void {
   const fds = new Int32Array(2)
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) return
   const [here, there] = [fds[0]!, fds[1]!]
@@ -64,20 +68,20 @@ export function forkWaiting(program: string, load: () => () => unknown, gate: bo
   if (pid === 0) {
     for (const { channel } of waiting().values()) close(channel)
     close(here)
-    runCopy(there, load, gate)
+    runCopy(there, load, manner)
   }
   close(there)
   if (pid < 0) close(here)
   else waiting().set(program, { pid, channel: here })
 }
 
-function runCopy(channel: number, load: () => () => unknown, gate: boolean): never {
+function runCopy(channel: number, load: () => () => unknown, { gate, late }: Manner): never {
   try {
     Object.defineProperty(process, 'pid', { value: getpid() })
     forgetPhases()
     phase('forked')
     const gateFd = gate ? openGate() : -1
-    const main = load()
+    let main = late ? null : load()
     keepOpen(gateFd, channel)
     const fds: number[] = []
     const order = receive(channel, fds)
@@ -91,6 +95,7 @@ function runCopy(channel: number, load: () => () => unknown, gate: boolean): nev
       hostBecome(Buffer.from(`${words.join('\0')}\0\0`), Int32Array.from(fds), fds.length)
       close(last)
       phase('namespaces made')
+      main ??= load()
       main()
     }
   } catch (error) {

@@ -105,7 +105,7 @@ struct container_order {
 	uint32_t id, sandbox; /* sandbox: the container whose ipc and uts namespaces it shares, or 0 */
 	enum shared_by shared_by;
 	int root_port;
-	bool root_readonly, root_overlay;
+	bool root_readonly, root_overlay, at_once; /* at_once: init runs when it is there, without a START */
 	char *hostname, *domainname;
 	uint32_t mount_count, masked_count, readonly_count, sysctl_count;
 	struct mount_order mounts[MAX_MOUNTS];
@@ -168,7 +168,7 @@ struct process {
 	uint32_t handle, container, seq; /* seq: of the request that is not answered yet, else 0 */
 	pid_t pid;                       /* ours */
 	uint32_t inner;                  /* its own */
-	bool ready, started, exited, reported, input_closed;
+	bool ready, started, at_once, exited, reported, input_closed;
 	int status;
 	int mounts;    /* its mount namespace while it is a container's init, so that its end is not that of the mounts */
 	bool writes;   /* something of it may have to be written back */
@@ -186,9 +186,11 @@ struct process *process_init(uint32_t container);
 /* Forks; returns 0 in the child, with its end of the sync socket and stdio (-1: made by the child) in place. */
 int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,
 		  int *sync);
-/* The same for a process that is there already: `theirs` are its ends of the pipes, to be handed over and closed. */
+/* The same for a process that is there already, with pipes of whose ours are given; those it has no use for are closed. */
 int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], pid_t pid, int sync,
-		  int mounts, int theirs[3]);
+		  int mounts, const int ours[3]);
+/* For the standard descriptor i: our end, never waiting, and theirs. 0 or an errno. */
+int stdio_pipe(int i, int *ours, int *theirs);
 /* In the child: its own descriptors 0, 1 and 2 where they are pipes or nothing. */
 void take_stdio(const uint32_t stdio[3], const int pipes[3]);
 void process_input(uint32_t handle, const unsigned char *bytes, uint32_t length);
@@ -217,6 +219,8 @@ extern const char *const mount_types[];
 int make_devices(int dev);
 /* What goes before the order is known. */
 void container_prepare(uint32_t id, int sync);
+/* And what most need: where an overlay's files go, the limits' files. */
+void container_prepare_more(uint32_t id);
 /* `sandbox`: init of the sandbox, or 0. */
 void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
 enum { MAX_PASSED = 2 * 64 + 3 };
@@ -236,6 +240,7 @@ int spare_mount(const struct mount_order *m);
 void join_main(pid_t init, uint32_t container, struct process_order *o, int sync) __attribute__((noreturn));
 
 /* control.c: what is asked of running containers. */
+void control_start(void);
 void handle_frame(const unsigned char *frame, uint32_t length);
 
 /* relay.c: 9P ports, in a process of their own. */

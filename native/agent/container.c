@@ -123,6 +123,13 @@ static void mount_files(const struct container_order *o, int port, const char *a
 		mount_share(o, port, source, target);
 }
 
+static bool mount_upper(void)
+{
+	return !mount("upper", UPPER, "tmpfs", 0, "mode=755") && !mkdir(UPPER "/data", 0755) && !mkdir(UPPER "/work", 0755);
+}
+
+static bool upper_mounted;
+
 static void mount_root(const struct container_order *o)
 {
 	if (!o->root_overlay) {
@@ -130,12 +137,15 @@ static void mount_root(const struct container_order *o)
 	} else {
 		/* Nobody sets what overlayfs, ACLs and SELinux would ask a message each for, for every file that is looked at. */
 		mount_files(o, o->root_port, "0", "loose,noxattr", "rootfs", LOWER);
-		if (mount("upper", UPPER, "tmpfs", 0, "mode=755") || mkdir(UPPER "/data", 0755) || mkdir(UPPER "/work", 0755))
+		if (!upper_mounted && !mount_upper())
 			fail("upper layer");
 		/* The new root has the attributes of the old one's directory. */
-		struct stat st;
-		if (!stat(LOWER, &st))
-			chmod(UPPER "/data", st.st_mode & 07777), chown(UPPER "/data", st.st_uid, st.st_gid);
+		struct stat st = { .st_mode = 0755 };
+		stat(LOWER, &st);
+		if ((st.st_mode & 07777) != 0755)
+			chmod(UPPER "/data", st.st_mode & 07777);
+		if (st.st_uid || st.st_gid)
+			chown(UPPER "/data", st.st_uid, st.st_gid);
 		if (mount("overlay", ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" UPPER "/data,workdir=" UPPER "/work"))
 			fail("overlay");
 	}
@@ -240,18 +250,37 @@ static void set_sysctl(char *assignment)
 		fail("sysctl %s", assignment);
 }
 
+/* Opened ahead, or -1. */
+static int pids_max = -1, memory_max = -1;
+
+static int limit_file(uint32_t id, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof path, "/cg/%u/%s", id, name);
+	return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+/* `fd`: its file, if it is open. */
+static void set_limit(int fd, uint32_t id, const char *name, const char *value)
+{
+	if (fd < 0)
+		fd = limit_file(id, name);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		fail("%s", name);
+	close(fd);
+}
+
 static void limit(const struct container_order *o)
 {
-	char path[128], text[32];
+	char text[32];
 
-	snprintf(path, sizeof path, "/cg/%u/pids.max", o->id);
 	snprintf(text, sizeof text, "%u", o->pids);
-	if (o->pids && !write_text(path, text))
-		fail("pids limit");
-	snprintf(path, sizeof path, "/cg/%u/memory.max", o->id);
+	if (o->pids)
+		set_limit(pids_max, o->id, "pids.max", text);
 	snprintf(text, sizeof text, "%lluK", (unsigned long long)o->memory_kib);
-	if (o->memory_kib && !write_text(path, text))
-		fail("memory limit");
+	if (o->memory_kib)
+		set_limit(memory_max, o->id, "memory.max", text);
 }
 
 void container_prepare(uint32_t id, int sync)
@@ -272,6 +301,13 @@ void container_prepare(uint32_t id, int sync)
 	mkdir(ROOT, 0755), mkdir(LOWER, 0755), mkdir(UPPER, 0755);
 }
 
+void container_prepare_more(uint32_t id)
+{
+	upper_mounted = mount_upper();
+	pids_max = limit_file(id, "pids.max");
+	memory_max = limit_file(id, "memory.max");
+}
+
 static void share_namespaces(pid_t sandbox)
 {
 	static const struct { const char *name; int flag; } kinds[] = { { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS } };
@@ -289,6 +325,7 @@ static void share_namespaces(pid_t sandbox)
 void container_main(struct container_order *o, pid_t sandbox, int sync)
 {
 	char path[4096], go;
+	bool wait = !o->at_once;
 
 	limit(o);
 	if (sandbox)
@@ -325,7 +362,7 @@ void container_main(struct container_order *o, pid_t sandbox, int sync)
 	}
 	child_prepare(&o->process, sync, path, sizeof path);
 	child_ready(sync, 1);
-	if (recv(sync, &go, 1, 0) != 1)
+	if (wait && recv(sync, &go, 1, 0) != 1)
 		_exit(0);
 	child_exec(&o->process, sync, path);
 }

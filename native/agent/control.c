@@ -20,6 +20,15 @@
 
 enum { MAX_LISTED = 512, ENTROPY = 256 };
 
+static int random_device = -1;
+static bool awake;
+
+/* What is opened ahead of all requests: when a VM is restored, its start does not wait for it. */
+void control_start(void)
+{
+	random_device = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+}
+
 /* Clock and randomness of a VM that may have been restored: before this nothing of a container runs. */
 static void wake(uint32_t seq, struct reader *r)
 {
@@ -28,7 +37,7 @@ static void wake(uint32_t seq, struct reader *r)
 	uint32_t length;
 	const unsigned char *seed = read_bytes(r, ENTROPY, &length);
 	char *hostname = read_string(r, 64);
-	int random = -1, error = 0;
+	int error = 0;
 
 	if (!r->bad && length < 32)
 		r->bad = true;
@@ -36,14 +45,12 @@ static void wake(uint32_t seq, struct reader *r)
 		pool.info.entropy_count = length * 8;
 		pool.info.buf_size = length;
 		memcpy(pool.info.buf, seed, length);
-		random = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-		if (random < 0 || ioctl(random, RNDADDENTROPY, &pool) || ioctl(random, RNDRESEEDCRNG) ||
+		if (ioctl(random_device, RNDADDENTROPY, &pool) || ioctl(random_device, RNDRESEEDCRNG) ||
 		    clock_settime(CLOCK_REALTIME, &now) || sethostname(hostname, strlen(hostname)))
 			error = errno;
+		awake = !error;
 		reply(seq, error, error ? "reseeding, clock or hostname" : "");
 	}
-	if (random >= 0)
-		close(random);
 	free(hostname);
 }
 
@@ -84,6 +91,11 @@ static void create(uint32_t seq, struct reader *r)
 
 	if (!read_container(r, &o))
 		return;
+	if (!awake) {
+		reply(seq, EAGAIN, "it is not awake");
+		container_order_free(&o);
+		return;
+	}
 	struct process *sandbox = o.sandbox ? process_init(o.sandbox) : NULL;
 	if (process_init(o.id) || (o.sandbox && (!sandbox || sandbox->exited)))
 		error = sandbox || !o.sandbox ? EEXIST : ESRCH;
@@ -109,8 +121,11 @@ static void create(uint32_t seq, struct reader *r)
 		}
 		if (pid < 0)
 			reply(seq, -pid, "cannot start a process");
-		else
-			process_by_handle(handle)->writes = writes(&o);
+		else {
+			struct process *p = process_by_handle(handle);
+			p->writes = writes(&o);
+			p->at_once = o.at_once;
+		}
 	}
 	for (int i = 0; i < 64; i++)
 		for (int end = 0; end < 2; end++)

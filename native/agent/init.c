@@ -268,6 +268,7 @@ int main(void)
 	pid_t relay = relay_start();
 	if (relay < 0)
 		die("no relay");
+	control_start();
 	spare_start();
 	hello();
 	loop(signals, relay);

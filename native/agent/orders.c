@@ -145,6 +145,7 @@ bool read_container(struct reader *r, struct container_order *o)
 	o->sysctl_count = read_list(r, o->sysctl, 128);
 	o->pids = read_u32(r);
 	o->memory_kib = read_u32(r);
+	o->at_once = read_bool(r);
 	if (r->bad || !read_process(r, &o->process)) {
 		container_order_free(o);
 		r->bad = true;

@@ -88,8 +88,8 @@ void take_stdio(const uint32_t stdio[3], const int pipes[3])
 	}
 }
 
-/* A place in the table, with our ends of the pipes; theirs in `theirs`. NULL: errno says why not. */
-static struct process *claim(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], int theirs[3])
+/* A place in the table. NULL: errno says why not. */
+static struct process *claim(uint32_t handle, uint32_t container, uint32_t seq)
 {
 	struct process *p = NULL;
 
@@ -102,35 +102,44 @@ static struct process *claim(uint32_t handle, uint32_t container, uint32_t seq, 
 	}
 	*p = (struct process){ .used = true, .handle = handle, .container = container, .seq = seq, .sync = -1, .mounts = -1,
 			       .input = -1, .output = { -1, -1, -1 }, .pending = malloc(WINDOW) };
-	for (int i = 0; i < 3; i++) {
-		int pair[2];
-		theirs[i] = -1;
-		if (stdio[i] != STDIO_PIPE)
-			continue;
-		if (!p->pending || pipe2(pair, O_CLOEXEC)) {
-			int error = p->pending ? errno : ENOMEM;
-			for (int j = 0; j < i; j++)
-				close_fd(&theirs[j]);
-			release(p);
-			errno = error;
-			return NULL;
-		}
-		int ours = pair[i == 0];
-		theirs[i] = pair[i != 0];
-		*(i == 0 ? &p->input : &p->output[i - 1]) = ours;
-		fcntl(ours, F_SETFL, O_NONBLOCK);
+	if (!p->pending) {
+		release(p);
+		errno = ENOMEM;
+		return NULL;
 	}
 	return p;
 }
 
-int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], pid_t pid, int sync,
-		  int mounts, int theirs[3])
+static int *our_end(struct process *p, int i)
 {
-	struct process *p = claim(handle, container, seq, stdio, theirs);
+	return i == 0 ? &p->input : &p->output[i - 1];
+}
+
+int stdio_pipe(int i, int *ours, int *theirs)
+{
+	int pair[2];
+
+	if (pipe2(pair, O_CLOEXEC))
+		return errno;
+	*ours = pair[i == 0];
+	*theirs = pair[i != 0];
+	fcntl(*ours, F_SETFL, O_NONBLOCK);
+	return 0;
+}
+
+int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], pid_t pid, int sync,
+		  int mounts, const int ours[3])
+{
+	struct process *p = claim(handle, container, seq);
 
 	if (!p)
 		return -errno;
 	p->pid = pid, p->sync = sync, p->mounts = mounts;
+	for (int i = 0; i < 3; i++)
+		if (stdio[i] == STDIO_PIPE)
+			*our_end(p, i) = ours[i];
+		else
+			close(ours[i]);
 	return 0;
 }
 
@@ -138,14 +147,19 @@ int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint3
 		  int *sync)
 {
 	struct clone_args args = { .flags = clone_flags, .exit_signal = SIGCHLD };
-	int pair[2], theirs[3], error = 0;
+	int pair[2], theirs[3] = { -1, -1, -1 }, error = 0;
 	char path[64];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	struct process *p = claim(handle, container, seq, stdio, theirs);
-	pid_t pid = p ? syscall(SYS_clone3, &args, sizeof args) : -1;
-	if (pid < 0)
+	struct process *p = claim(handle, container, seq);
+	if (!p)
+		error = errno;
+	for (int i = 0; i < 3 && !error; i++)
+		if (stdio[i] == STDIO_PIPE)
+			error = stdio_pipe(i, our_end(p, i), &theirs[i]);
+	pid_t pid = error ? -1 : syscall(SYS_clone3, &args, sizeof args);
+	if (pid < 0 && !error)
 		error = errno;
 	if (pid == 0) {
 		*sync = pair[1];
@@ -428,8 +442,9 @@ static void hear(struct process *p)
 	} else if (text[0] == 'R' && n == 5) {
 		memcpy(&p->inner, text + 1, 4);
 		p->ready = true;
-		/* A container's init waits for `start`; an exec is settled when its exec(2) has worked. */
-		if (p->inner == 1)
+		p->started = p->at_once;
+		/* A container's init waits for `start`, mostly; others are settled when their exec(2) has worked. */
+		if (p->inner == 1 && !p->at_once)
 			settle(p, 0, "");
 	} else if (text[0] == 'E' && n >= 5) {
 		int error;

@@ -41,7 +41,7 @@ static struct made { uint32_t type, flags; const char *source, *options; int fd;
 
 enum { MADE = sizeof made / sizeof *made };
 
-static struct { pid_t pid; int sync, mounts; } spare = { 0, -1, -1 };
+static struct { pid_t pid; int sync, mounts, ours[3]; } spare = { 0, -1, -1, { -1, -1, -1 } };
 static unsigned char *order; /* MAX_FRAME bytes, shared */
 
 static int make(const struct made *m)
@@ -82,8 +82,8 @@ int spare_mount(const struct mount_order *m)
 	return -1;
 }
 
-/* Descriptors that go along with an order: transports by port, then the process's ends of its pipes. */
-static int listed(struct container_order *o, int stdio[3], int **list)
+/* Descriptors that go along with an order: transports by port. */
+static int listed(struct container_order *o, int **list)
 {
 	int count = 0;
 
@@ -92,19 +92,17 @@ static int listed(struct container_order *o, int stdio[3], int **list)
 			list[count++] = &o->transport[port][0];
 			list[count++] = &o->transport[port][1];
 		}
-	for (int i = 0; i < 3; i++)
-		if (o->process.stdio[i] == STDIO_PIPE)
-			list[count++] = &stdio[i];
 	return count;
 }
 
-static void __attribute__((noreturn)) spare_main(int sync)
+static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 {
 	static struct container_order o;
-	int fds[MAX_PASSED], stdio[3] = { -1, -1, -1 }, *list[MAX_PASSED], held = 0;
+	int fds[MAX_PASSED], *list[MAX_PASSED], held = 0;
 	uint32_t length;
 
 	container_prepare(SPARE_CONTAINER, sync);
+	container_prepare_more(SPARE_CONTAINER);
 	for (int i = 0; i < MADE; i++)
 		if ((made[i].fd = make(&made[i])) >= 0)
 			fds[held++] = made[i].fd;
@@ -116,10 +114,13 @@ static void __attribute__((noreturn)) spare_main(int sync)
 	for (uint32_t i = 0; i < o.mount_count; i++)
 		if (o.mounts[i].port >= 0)
 			o.transport[o.mounts[i].port][0] = 0;
-	if (listed(&o, stdio, list) != count)
+	if (listed(&o, list) != count)
 		_exit(0);
 	for (int i = 0; i < count; i++)
 		*list[i] = fds[i];
+	for (int i = 0; i < 3; i++)
+		if (o.process.stdio[i] != STDIO_PIPE)
+			close(stdio[i]);
 	take_stdio(o.process.stdio, stdio);
 	container_main(&o, 0, sync);
 }
@@ -127,19 +128,26 @@ static void __attribute__((noreturn)) spare_main(int sync)
 /* A spare that cannot be had is none: containers then begin at the beginning. */
 void spare_start(void)
 {
-	int pair[2], fds[MAX_PASSED];
+	int pair[2], fds[MAX_PASSED], theirs[3];
 	char ready, path[64];
 	struct clone_args args = { .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS, .exit_signal = SIGCHLD };
 
 	order = mmap(NULL, MAX_FRAME, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (order == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return;
+	for (int i = 0; i < 3; i++)
+		if (stdio_pipe(i, &spare.ours[i], &theirs[i]))
+			return;
 	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
 	if (pid == 0) {
 		close(pair[0]);
-		spare_main(pair[1]);
+		for (int i = 0; i < 3; i++)
+			close(spare.ours[i]);
+		spare_main(pair[1], theirs);
 	}
 	close(pair[1]);
+	for (int i = 0; i < 3; i++)
+		close(theirs[i]);
 	/* We hold the mounts, too: those that no container uses are then never taken down. */
 	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
 		say("agent: no spare container\n");
@@ -152,7 +160,7 @@ void spare_start(void)
 
 int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const unsigned char *bytes, uint32_t length)
 {
-	int stdio[3] = { -1, -1, -1 }, fds[MAX_PASSED], *list[MAX_PASSED];
+	int fds[MAX_PASSED], *list[MAX_PASSED];
 
 	if (o->id != SPARE_CONTAINER || o->sandbox || !spare.pid)
 		return 0;
@@ -163,20 +171,19 @@ int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const u
 		kill(pid, SIGKILL);
 		close(spare.sync);
 		close(spare.mounts);
+		for (int i = 0; i < 3; i++)
+			close(spare.ours[i]);
 		return 0;
 	}
-	int error = process_adopt(handle, o->id, seq, o->process.stdio, pid, spare.sync, spare.mounts, stdio);
+	int error = process_adopt(handle, o->id, seq, o->process.stdio, pid, spare.sync, spare.mounts, spare.ours);
 	if (error)
 		return error;
-	int count = listed(o, stdio, list);
+	int count = listed(o, list);
 	for (int i = 0; i < count; i++)
 		fds[i] = *list[i];
 	memcpy(order, bytes, length);
 	/* Then its end is what is reported. */
 	if (!pass_fds(spare.sync, &length, sizeof length, fds, count))
 		kill(pid, SIGKILL);
-	for (int i = 0; i < 3; i++)
-		if (stdio[i] >= 0)
-			close(stdio[i]);
 	return pid;
 }
