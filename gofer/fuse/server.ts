@@ -38,7 +38,7 @@ function init(s: Session): number {
   const { r, w } = s
   const major = r.u32()
   const minor = r.u32()
-  const readahead = r.u32()
+  r.u32()
   const offered = r.u32()
   if (!r.ok || major < wire.MAJOR || (major === wire.MAJOR && minor < wire.OLDEST_MINOR)) return -EPROTO
   if (major === wire.MAJOR && (offered & NEEDED) !== NEEDED) return -EPROTO
@@ -46,7 +46,7 @@ function init(s: Session): number {
   s.isReady = true
   const wanted = s.exported.mount.readonly ? WANTED : WANTED | WANTED_TO_WRITE
   // A newer major version asks again, by ours.
-  w.u32(wire.MAJOR).u32(Math.min(minor, wire.MINOR)).u32(readahead)
+  w.u32(wire.MAJOR).u32(Math.min(minor, wire.MINOR)).u32(wire.MAX_DATA)
   w.u32((offered & wanted) >>> 0)
   w.u16(BACKGROUND).u16(BACKGROUND).u32(wire.MAX_DATA).u32(1)
   w.u16(wire.MAX_DATA / PAGE_SIZE).u16(0)
