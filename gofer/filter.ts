@@ -45,12 +45,14 @@ const FILE_CALLS = [
   3, // close
 ]
 
-/** What 9P takes beyond that: data and locks, and descriptors by their names in /proc/self/fd. */
-const NINEP_CALLS = [
+/** What a virtual machine takes beyond that: data and locks, and descriptors by their names in /proc/self/fd. */
+const GUEST_CALLS = [
   17,
   18, // pread64, pwrite64
   75, // fdatasync
   76, // truncate
+  285,
+  326, // fallocate, copy_file_range
   188,
   191,
   194,
@@ -70,7 +72,7 @@ function channelRules(socketFd: number): SeccompRule[] {
   const fcntl = [F_GETFL, F_SETFL, F_OFD_GETLK, F_OFD_SETLK].map(
     (value): SeccompRule => ({ nr: 72, args: [{ arg: 1, op: 'eq', value }], action: SECCOMP_ALLOW }),
   )
-  return [{ nr: NINEP_CALLS, action: SECCOMP_ALLOW }, ...fcntl]
+  return [{ nr: GUEST_CALLS, action: SECCOMP_ALLOW }, ...fcntl]
 }
 
 /** What V8, libuv and glibc need once everything is loaded. */
@@ -179,7 +181,7 @@ const DEADLY_CALLS = [
   126, // set*id, capset
 ]
 
-/** For the process with this id, which talks through this socket, or serves 9P (−1). */
+/** For the process with this id, which talks through this socket, or serves a virtual machine (−1). */
 export function goferFilter(pid: number, socketFd: number): Uint8Array {
   const rules: SeccompRule[] = [
     { nr: FILE_CALLS, action: SECCOMP_ALLOW },

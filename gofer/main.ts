@@ -1,6 +1,6 @@
 /**
- * Entry of the gofer process (dist/gofer.cjs): read the configuration, load, confine, serve: a sentry, or a VM by 9P.
- * Usage and file descriptors: README.md, ninep/README.md.
+ * Entry of the gofer process (dist/gofer.cjs): read the configuration, load, confine, serve: a sentry, or a VM by FUSE and 9P.
+ * Usage and file descriptors: README.md, fuse/README.md, ninep/README.md.
  */
 import { closeSync, readFileSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
@@ -10,11 +10,14 @@ import { phase, recordPhases } from '../native/phases.ts'
 import { dropBinaryPages } from '../native/trim.ts'
 import { type MountConfig, parseConfig } from './config.ts'
 import { confine } from './confine.ts'
+import { fuseSessions } from './fuse/server.ts'
+import { type Begin, serveConnections } from './guest/connection.ts'
+import { Descriptors } from './guest/descriptors.ts'
+import { raiseDescriptorLimit } from './guest/limits.ts'
 import { openMounts } from './mounts.ts'
 import { must } from './must.ts'
-import { raiseDescriptorLimit } from './ninep/limits.ts'
-import { makeExports, serveConnections } from './ninep/server.ts'
-import { Resolver } from './resolve.ts'
+import { beginNinep, makeExports } from './ninep/server.ts'
+import { Resolver, type ServedMount } from './resolve.ts'
 import { Server } from './server.ts'
 
 function option(name: string): string | undefined {
@@ -28,10 +31,10 @@ function descriptor(name: string): number {
   return value
 }
 
-/** FIRST-LAST as a list; null when the option is not there. */
-function descriptorRange(name: string): number[] | null {
+/** FIRST-LAST as a list; empty when the option is not there. */
+function descriptorRange(name: string): number[] {
   const text = option(name)
-  if (text === undefined) return null
+  if (text === undefined) return []
   const [, first, last] = (/^(\d{1,6})-(\d{1,6})$/.exec(text) ?? []).map(Number)
   if (first === undefined || last === undefined || last < first) throw new Error(`${name} FIRST-LAST is missing`)
   return Array.from({ length: last - first + 1 }, (_, i) => first + i)
@@ -51,30 +54,54 @@ function goAhead(): void {
   }
 }
 
+/** Of a VM's connections: those by FUSE serve a mount each, in their order; any by 9P serves any. */
+function conversations(
+  fuseFds: readonly number[],
+  ninepFds: readonly number[],
+  served: readonly ServedMount[],
+  descriptors: Descriptors,
+): Map<number, Begin> {
+  const resolver = new Resolver()
+  const all = new Map<number, Begin>()
+  if (fuseFds.length > 0) {
+    const mounts = served.filter((m) => m !== undefined)
+    if (fuseFds.length > mounts.length) throw new Error('--fuse-fds: more than there are mounts')
+    const session = fuseSessions(resolver, descriptors)
+    for (const [i, fd] of fuseFds.entries()) all.set(fd, session(mounts[i]!))
+  }
+  if (ninepFds.length > 0) {
+    const begin = beginNinep(makeExports(served, resolver, descriptors))
+    for (const fd of ninepFds) all.set(fd, begin)
+  }
+  return all
+}
+
 function serve(): number {
   recordPhases(option('--phases-fd') === undefined ? -1 : descriptor('--phases-fd'), 'gofer')
   const configFd = descriptor('--config-fd')
+  const fuseFds = descriptorRange('--fuse-fds')
   const ninepFds = descriptorRange('--ninep-fds')
-  const socketFd = ninepFds === null ? descriptor('--socket-fd') : -1
+  const isForVm = fuseFds.length + ninepFds.length > 0
+  const socketFd = isForVm ? -1 : descriptor('--socket-fd')
   const config = parseConfig(readFileSync(configFd, 'utf8'))
   closeSync(configFd)
   umask(0)
-  const maxDescriptors = ninepFds === null ? 0 : raiseDescriptorLimit(config.maxDescriptors)
+  const maxDescriptors = isForVm ? raiseDescriptorLimit(config.maxDescriptors) : 0
   dropBinaryPages()
-  if (ninepFds === null) goAhead()
+  if (!isForVm) goAhead()
   if (config.confine) confine(config, socketFd)
   phase('confined')
   const { served, ids } = openMounts(
-    ninepFds && config.confine ? config.mounts.map(asFolder) : config.mounts,
+    isForVm && config.confine ? config.mounts.map(asFolder) : config.mounts,
     config.confine,
   )
-  if (ninepFds === null) {
+  if (!isForVm) {
     const server = new Server(socketFd, served, new Resolver(), ids)
     phase('serves')
     return server.serve()
   }
   if (!config.confine) must('chdir to our descriptors', chdir('/proc/self/fd'))
-  return serveConnections(ninepFds, makeExports(served, new Resolver(), maxDescriptors))
+  return serveConnections(conversations(fuseFds, ninepFds, served, new Descriptors(maxDescriptors)))
 }
 
 export function main(): void {

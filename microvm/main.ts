@@ -91,12 +91,9 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const { networked } = shape
   const taps = networked ? openTaps() : []
   const { fs } = boot.microvm!
-  const shares: SharedFiles | null =
-    fs === 'gofer'
-      ? null
-      : fs === 'virtio-9p'
-        ? { by: fs, mounts: boot.shares! }
-        : { by: fs, socket: startVirtiofsd(dist, boot.shares!) }
+  let shares: SharedFiles | null = null
+  if (fs === 'virtio-9p') shares = { by: fs, mounts: boot.shares! }
+  if (fs === 'virtiofsd') shares = { by: fs, socket: startVirtiofsd(dist, boot.shares!) }
   const to: VmConnections = { shares, agent: agentThere, ninep, taps, console: consoleThere }
   const confinement = { id: sandboxId(), cgroups: [] }
   // The devices of shared files cannot be saved.

@@ -98,8 +98,8 @@ export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[], filter
   ]
 }
 
-/** Where mounts come from; without a gofer their ports are their numbers. */
-const SHARED_BY: Readonly<Record<MicrovmFs, number>> = { gofer: 0, 'virtio-9p': 1, virtiofsd: 2 }
+/** Where mounts come from: from a gofer by FUSE (the root) or 9P, or without one, when their ports are their numbers. */
+const SHARED_BY: Readonly<Record<MicrovmFs, number>> = { '9p': 0, 'virtio-9p': 1, virtiofsd: 2, fuse: 3 }
 
 const TYPES = ['gofer', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup', 'cgroup2', 'dev'] as const
 
@@ -129,7 +129,7 @@ export function containerOrder(
   return [
     container,
     sandbox,
-    SHARED_BY[boot.microvm?.fs ?? 'gofer'],
+    SHARED_BY[boot.microvm?.fs ?? 'fuse'],
     [port(boot.root.goferMount), boot.root.readonly, boot.root.overlay],
     boot.mounts.map((m) => [
       m.destination,

@@ -24,7 +24,7 @@ const KILLED = 137
 const KILLED_FLUSH_MS = 1000
 const INIT_HANDLE = 1
 /** The agent's words. */
-const NO_PORT = 'no 9P connection for a mount'
+const NO_PORT = 'no connection for a mount'
 const PORTS_MS = 5000
 const PORTS_PAUSE_MS = 5
 

@@ -16,13 +16,13 @@ import { extractVmlinux } from './vmlinux.ts'
 /** In the order in which they can be loaded. */
 const MODULES = [
   ...['virtio_ring', 'virtio', 'virtio_mmio', 'virtio_console', 'failover', 'net_failover', 'virtio_net'],
-  ...['netfs', 'fscache', '9pnet', '9pnet_fd', '9p', 'overlay'],
+  ...['netfs', 'fscache', '9pnet', '9pnet_fd', '9p', 'fuse', 'overlay'],
 ]
 
 /** Loaded only where files are shared without a gofer. */
-const SHARE_MODULES: Readonly<Record<Exclude<MicrovmFs, 'gofer'>, string[]>> = {
+const SHARE_MODULES: Readonly<Record<Exclude<MicrovmFs, 'fuse' | '9p'>, string[]>> = {
   'virtio-9p': ['9pnet_virtio'],
-  virtiofsd: ['fuse', 'virtiofs'],
+  virtiofsd: ['virtiofs'],
 }
 const ALL_MODULES = [...MODULES, ...Object.values(SHARE_MODULES).flat()]
 

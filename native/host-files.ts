@@ -156,6 +156,12 @@ export const preadAddress = (fd: number, to: number, size: number, offset: numbe
 export const pwriteAddress = (fd: number, from: number, size: number, offset: number): number =>
   L(18, fd, from, size, offset, 0, 0)
 export const fcntlAddress = (fd: number, command: number, arg: number): number => L(72, fd, command, arg, 0, 0, 0)
+export const lseekAddress = (fd: number, offset: number, whence: number): number => L(8, fd, offset, whence, 0, 0, 0)
+export const fallocate = (fd: number, mode: number, offset: number, length: number): number =>
+  L(285, fd, mode, offset, length, 0, 0)
+/** The offsets by address. */
+export const copyFileRange = (from: number, fromAt: number, to: number, toAt: number, length: number): number =>
+  L(326, from, fromAt, to, toAt, length, 0)
 /** Follows links, as the next four do. */
 export const truncateAddress = (path: number, size: number): number => L(76, path, size, 0, 0, 0, 0)
 export const getxattrAddress = (path: number, name: number, out: number, size: number): number =>

@@ -59,11 +59,11 @@ export function makeProgram(outcome: Outcome, words: readonly string[]): Command
     .addOption(
       new Option(
         '--microvm-fs <server>',
-        "who serves a virtual machine's files: the gofer; or, faster but with less between guest and host and a cold boot each, " +
+        "who serves a virtual machine's files: the gofer, by FUSE or by 9P; or, with less between guest and host and a cold boot each, " +
           "QEMU's own virtio-9p or virtiofsd",
       )
-        .choices(['gofer', 'virtio-9p', 'virtiofsd'])
-        .default('gofer'),
+        .choices(['fuse', '9p', 'virtio-9p', 'virtiofsd'])
+        .default('fuse'),
     )
     .option('--microvm-dir <dir>', 'kernels and templates of virtual machines', '/var/lib/tssandbox/microvm')
     .addOption(

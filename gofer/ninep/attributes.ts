@@ -13,9 +13,9 @@ import {
   truncateAddress,
   utimensat,
 } from '../../native/host-files.ts'
+import { emptyString, fdName, SCRATCH_RECORD, scratch, statFd, statField, statMode } from '../guest/scratch.ts'
 import { EFBIG, EINVAL, EISDIR, EOPNOTSUPP } from '../request.ts'
 import type { Fid } from './fids.ts'
-import { emptyString, fdName, SCRATCH_RECORD, scratch, statFd, statField, statMode } from './scratch.ts'
 import type { Session } from './session.ts'
 import {
   GETATTR_BASIC,

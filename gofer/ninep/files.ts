@@ -28,9 +28,6 @@ import {
   pwriteAddress,
   STATX_OFFSET,
 } from '../../native/host-files.ts'
-import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ELOOP, ENOTDIR, ENXIO, EPROTO, EROFS } from '../request.ts'
-import type { Fid } from './fids.ts'
-import { Handle } from './handles.ts'
 import {
   reopenFd,
   SCRATCH_DIRECTORY,
@@ -40,7 +37,10 @@ import {
   statFd,
   statField,
   statMode,
-} from './scratch.ts'
+} from '../guest/scratch.ts'
+import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ELOOP, ENOTDIR, ENXIO, EPROTO, EROFS } from '../request.ts'
+import type { Fid } from './fids.ts'
+import { Handle } from './handles.ts'
 import type { Session } from './session.ts'
 import { pin } from './walks.ts'
 import { QT_DIR, QT_FILE, QT_SYMLINK, READ_HEADER_SIZE } from './wire.ts'

@@ -1,63 +1,14 @@
 /**
  * A file that fids refer to, held by an O_PATH descriptor: it stays the same file through renames, replacement and
  * removal of its name, by the guest or by the host. Shared by clones of a fid.
- *
- * What must stay true: each descriptor that a guest causes is counted, and the count is bounded.
  */
-import { closeFd, STATX_OFFSET } from '../../native/host-files.ts'
-import { ENFILE, S_IFDIR, S_IFLNK, S_IFREG } from '../request.ts'
+import { STATX_OFFSET } from '../../native/host-files.ts'
+import type { MessageWriter } from '../guest/codec.ts'
+import { type Descriptors, deviceBits, type ExportedMount } from '../guest/descriptors.ts'
+import { statField, statType } from '../guest/scratch.ts'
+import { S_IFDIR, S_IFLNK, S_IFREG } from '../request.ts'
 import type { ServedMount } from '../resolve.ts'
-import type { MessageWriter } from './codec.ts'
-import { statField, statType } from './scratch.ts'
 import { QT_DIR, QT_FILE, QT_SYMLINK } from './wire.ts'
-
-/** Descriptors that guests may hold at a time, in this process. */
-export class Descriptors {
-  used = 0
-  readonly limit: number
-
-  constructor(limit: number) {
-    this.limit = limit
-  }
-
-  /** 0, or −ENFILE when there is none left. To be called before one is opened. */
-  refuse(): number {
-    return this.used < this.limit ? 0 : -ENFILE
-  }
-
-  close(fd: number): void {
-    closeFd(fd)
-    this.used--
-  }
-}
-
-/** Numbers for devices other than that of a mount's root: they tell inodes of the same number apart. */
-class DeviceNumbers {
-  private readonly known = new Map<number, number>()
-
-  /** 1…65535; devices beyond share the last. */
-  of(major: number, minor: number): number {
-    const key = major * 0x10_0000 + minor
-    let n = this.known.get(key)
-    if (n === undefined) {
-      if (this.known.size >= 0xffff) return 0xffff
-      n = this.known.size + 1
-      this.known.set(key, n)
-    }
-    return n
-  }
-}
-const devices = new DeviceNumbers()
-
-/** What a session knows of a mount beside its configuration. */
-export interface ExportedMount {
-  readonly mount: ServedMount
-  /** Device of its root. */
-  readonly major: number
-  readonly minor: number
-  /** Path of its root as /proc/self/fd shows it. */
-  readonly path: string
-}
 
 export class Handle {
   readonly fd: number
@@ -78,9 +29,7 @@ export class Handle {
     this.descriptors = descriptors
     descriptors.used++
     this.type = statType()
-    const major = statField(STATX_OFFSET.devMajor)
-    const minor = statField(STATX_OFFSET.devMinor)
-    this.deviceBits = major === root.major && minor === root.minor ? 0 : devices.of(major, minor) << 16
+    this.deviceBits = deviceBits(root)
     this.pathLow = statField(STATX_OFFSET.ino)
     this.pathHigh = (statField(STATX_OFFSET.ino + 4) ^ this.deviceBits) >>> 0
   }

@@ -9,10 +9,11 @@
  * does, and locks end with the fid that they were made by.
  */
 import { fcntlAddress, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_RDWR } from '../../native/host-files.ts'
+import type { Descriptors } from '../guest/descriptors.ts'
+import { reopenFd, SCRATCH_RECORD, scratch } from '../guest/scratch.ts'
 import { EAGAIN, EBADF, EINVAL, ENOLCK } from '../request.ts'
 import type { Fid } from './fids.ts'
-import type { Descriptors, Handle } from './handles.ts'
-import { reopenFd, SCRATCH_RECORD, scratch } from './scratch.ts'
+import type { Handle } from './handles.ts'
 import type { Session } from './session.ts'
 import {
   LOCK_FLAG_BLOCK,

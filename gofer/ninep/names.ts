@@ -19,6 +19,21 @@ import {
   unlinkat,
 } from '../../native/host-files.ts'
 import {
+  emptyString,
+  fdName,
+  MAX_LINK,
+  SCRATCH_NAME,
+  SCRATCH_OTHER_NAME,
+  SCRATCH_TEXT,
+  SCRATCH_TEXT_SIZE,
+  scratch,
+  statFd,
+  statField,
+  statMode,
+  statName,
+  statType,
+} from '../guest/scratch.ts'
+import {
   EBADF,
   EINVAL,
   ENAMETOOLONG,
@@ -39,23 +54,8 @@ import {
 import { Place } from '../resolve.ts'
 import type { Fid } from './fids.ts'
 import type { Handle } from './handles.ts'
-import {
-  emptyString,
-  fdName,
-  SCRATCH_NAME,
-  SCRATCH_OTHER_NAME,
-  SCRATCH_TEXT,
-  SCRATCH_TEXT_SIZE,
-  scratch,
-  statFd,
-  statField,
-  statMode,
-  statName,
-  statType,
-} from './scratch.ts'
 import type { Session } from './session.ts'
 import { pin } from './walks.ts'
-import { MAX_LINK } from './wire.ts'
 
 const PERMISSIONS = 0o7777
 

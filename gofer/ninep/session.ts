@@ -6,14 +6,16 @@
  */
 import { write } from '../../native/host.ts'
 import type { HostMemory } from '../../native/host-files.ts'
+import { isName, MessageReader, MessageWriter } from '../guest/codec.ts'
+import type { Conversation } from '../guest/connection.ts'
+import type { Descriptors } from '../guest/descriptors.ts'
+import { MAX_NAME, scratch } from '../guest/scratch.ts'
 import { EBADF, EINVAL, EIO, ENAMETOOLONG, EOPNOTSUPP, EPROTO, EROFS } from '../request.ts'
 import type { Resolver } from '../resolve.ts'
-import { isName, MessageReader, MessageWriter } from './codec.ts'
 import { type Fid, FidTable } from './fids.ts'
-import type { Descriptors, Handle } from './handles.ts'
+import type { Handle } from './handles.ts'
 import { LockTable } from './locks.ts'
-import { scratch } from './scratch.ts'
-import { HEADER_SIZE, MAX_NAME, MIN_MSIZE, RLERROR, TVERSION } from './wire.ts'
+import { HEADER_SIZE, MIN_MSIZE, RLERROR, TVERSION } from './wire.ts'
 
 export type Handler = (s: Session) => number
 
@@ -30,7 +32,8 @@ export interface Exports {
 /** Values of extended attributes in transfer, per session: sixteen of the largest. */
 const MAX_XATTR_BYTES = 16 * 65536
 
-export class Session {
+export class Session implements Conversation {
+  readonly least = HEADER_SIZE
   readonly shared: Exports
   readonly r: MessageReader
   readonly w: MessageWriter
@@ -59,7 +62,7 @@ export class Session {
     const type = r.memory.bytes[at + 4]!
     const tag = r.memory.view.getUint16(at + 5, true)
     const start = w.pos
-    r.start(at, size)
+    r.start(at + HEADER_SIZE, at + size)
     w.pos = start + HEADER_SIZE
     this.nameError = 0
     const result = this.dispatch(type)

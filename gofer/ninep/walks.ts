@@ -5,10 +5,10 @@
  * So whoever renames what meanwhile, each step stays below the directory that it started from.
  */
 import { closeFd, O_PATH } from '../../native/host-files.ts'
+import { SCRATCH_NAME, statFd } from '../guest/scratch.ts'
 import { EBADF, EINVAL, ENOENT, EOPNOTSUPP, EPROTO } from '../request.ts'
 import { Fid } from './fids.ts'
 import { Handle } from './handles.ts'
-import { SCRATCH_NAME, statFd } from './scratch.ts'
 import type { Session } from './session.ts'
 import { MAX_MSIZE, MAX_WALK, MIN_MSIZE, NO_FID, NO_UID, VERSION } from './wire.ts'
 import { finishXattr } from './xattrs.ts'

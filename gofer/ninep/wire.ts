@@ -23,8 +23,6 @@ export const NO_FID = 0xffffffff
 export const NO_UID = 0xffffffff
 /** Names in one Twalk (P9_MAXWELEM). */
 export const MAX_WALK = 16
-export const MAX_NAME = 255
-export const MAX_LINK = 4095
 
 /** → u32 ecode */
 export const RLERROR = 7

@@ -10,11 +10,11 @@ import {
   removexattrAddress,
   setxattrAddress,
 } from '../../native/host-files.ts'
+import { fdName, MAX_NAME, SCRATCH_DIRECTORY, SCRATCH_NAME, scratch } from '../guest/scratch.ts'
+import { isIdle } from '../guest/xattr-names.ts'
 import { E2BIG, EBADF, EINVAL, ENODATA, ENOMEM, EOPNOTSUPP, EPROTO, ERANGE } from '../request.ts'
 import { Fid, type XattrTransfer } from './fids.ts'
-import { fdName, SCRATCH_DIRECTORY, SCRATCH_NAME, scratch } from './scratch.ts'
 import type { Session } from './session.ts'
-import { MAX_NAME } from './wire.ts'
 
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX. */
 const MAX_VALUE = 65536
@@ -36,7 +36,7 @@ export function xattrwalk(s: Session): number {
     length === 0
       ? listxattrAddress(path, out, MAX_VALUE)
       : getxattrAddress(path, scratch.at(SCRATCH_NAME), out, MAX_VALUE)
-  if (size < 0) return size === -ENODATA && !fid!.handle.root.mount.shared && isUnsupported(length) ? -EOPNOTSUPP : size
+  if (size < 0) return size === -ENODATA && !fid!.handle.root.mount.shared && isIdle(length) ? -EOPNOTSUPP : size
   if (!s.reserveXattr(size)) return -ENOMEM
   const made = new Fid(fid!.handle.share(), fid!.uid)
   const value = size === 0 ? noValue : new HostMemory(size)
@@ -46,19 +46,6 @@ export function xattrwalk(s: Session): number {
   s.w.u64(size)
   return 0
 }
-
-/**
- * Whether the name in scratch memory is one that the guest does nothing with: it has no SELinux, and v9fs without
- * `posixacl` goes by mode bits. Told so by one file, `ls` asks no other, which is two messages for each less.
- */
-function isUnsupported(length: number): boolean {
-  return UNSUPPORTED.some(
-    (n) => n.length === length && n.compare(scratch.bytes, SCRATCH_NAME, SCRATCH_NAME + length) === 0,
-  )
-}
-const UNSUPPORTED = ['security.selinux', 'system.posix_acl_access', 'system.posix_acl_default'].map((n) =>
-  Buffer.from(n),
-)
 
 export function readXattr(s: Session, x: XattrTransfer, offset: number, count: number): number {
   if (x.writing) return -EBADF

@@ -98,8 +98,9 @@ struct mount_order {
 	bool is_file;
 };
 
-/* Who serves the mounts: gofers by ports; or one file system of the VM, with a folder for each port. */
-enum shared_by { BY_GOFER, BY_VIRTIO_9P, BY_VIRTIOFSD };
+/* Who serves the mounts: gofers by ports, the root by 9P or FUSE; or one file system of the VM, with a folder for each port. */
+enum shared_by { BY_NINEP, BY_VIRTIO_9P, BY_VIRTIOFSD, BY_FUSE };
+#define BY_GOFER(order) ((order)->shared_by == BY_NINEP || (order)->shared_by == BY_FUSE)
 
 struct container_order {
 	uint32_t id, sandbox; /* sandbox: the container whose ipc and uts namespaces it shares, or 0 */
@@ -112,7 +113,10 @@ struct container_order {
 	char *masked[128], *readonly[128], *sysctl[128]; /* sysctl: NAME=VALUE */
 	uint32_t pids, memory_kib;
 	struct process_order process;
-	/* What mount(2) reads from and writes to, of the 9P mounts by port: pipes of the relay, filled in by relay_open. */
+	/*
+	 * What mount(2) reads from and writes to, of the 9P mounts by port: pipes of the relay, filled in by relay_open. Of a FUSE
+	 * mount, itself and -1.
+	 */
 	int transport[64][2];
 };
 
@@ -243,9 +247,13 @@ void join_main(pid_t init, uint32_t container, struct process_order *o, int sync
 void control_start(void);
 void handle_frame(const unsigned char *frame, uint32_t length);
 
-/* relay.c: 9P ports, in a process of their own. */
+/* fuse.c: the device and a detached mount: 0 or -errno. */
+int fuse_make(int *device, int *mounted);
+
+/* relay.c: ports of mounts, in a process of their own. */
 pid_t relay_start(void);
 int relay_open(int port, int transport[2]); /* 0, or -errno */
+int relay_mount(int port, int *mounted);    /* by FUSE: a detached mount; the same */
 int find_port(const char *name);
 
 /* network.c */

@@ -114,10 +114,21 @@ static void mount_share(const struct container_order *o, int port, const char *s
 		fail("mounting %s from the shared files", source);
 }
 
+static void move_fuse(const struct container_order *o, int port, const char *target)
+{
+	int made = o->transport[port][0];
+
+	if (syscall(SYS_move_mount, made, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH))
+		fail("mounting %s from the gofer", target);
+	close(made);
+}
+
 static void mount_files(const struct container_order *o, int port, const char *aname, const char *cache,
 			const char *source, const char *target)
 {
-	if (o->shared_by == BY_GOFER)
+	if (o->shared_by == BY_FUSE && port == o->root_port)
+		move_fuse(o, port, target);
+	else if (BY_GOFER(o))
 		mount_9p(o, port, aname, cache, source, target);
 	else
 		mount_share(o, port, source, target);

@@ -102,13 +102,15 @@ static void create(uint32_t seq, struct reader *r)
 	if (had_container)
 		sweep_cgroups();
 	had_container = true;
-	for (uint32_t i = 0; i <= o.mount_count && !error && o.shared_by == BY_GOFER; i++) {
+	for (uint32_t i = 0; i <= o.mount_count && !error && BY_GOFER(&o); i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
-		if (port >= 0)
+		if (port >= 0 && !i && o.shared_by == BY_FUSE)
+			error = -relay_mount(port, o.transport[port]);
+		else if (port >= 0)
 			error = -relay_open(port, o.transport[port]);
 	}
 	if (error) {
-		reply(seq, error, error == ESRCH ? "the sandbox has ended" : "no 9P connection for a mount");
+		reply(seq, error, error == ESRCH ? "the sandbox has ended" : "no connection for a mount");
 	} else {
 		unsigned long own = CLONE_NEWNS | CLONE_NEWPID | (sandbox ? 0 : CLONE_NEWIPC | CLONE_NEWUTS);
 		int pid = spare_take(handle, seq, &o, bytes, r->end - bytes);

@@ -129,7 +129,7 @@ bool read_container(struct reader *r, struct container_order *o)
 	memset(o->transport, -1, sizeof o->transport);
 	o->id = read_u32(r);
 	o->sandbox = read_u32(r);
-	o->shared_by = read_int(r, BY_GOFER, BY_VIRTIOFSD);
+	o->shared_by = read_int(r, BY_NINEP, BY_FUSE);
 	if (read_array(r, 3) != 3)
 		r->bad = true;
 	o->root_port = read_int(r, 0, 63);

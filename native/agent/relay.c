@@ -1,12 +1,13 @@
 /*
- * 9P connections: the kernel's client cannot use a virtio-serial port as its transport (virtio_console has no
- * read_iter), so mount(2) gets two pipes, which cost less than a socketpair, and threads carry bytes between them and the
- * port. Each mount has a port and pipes of its own; of the messages nothing but their lengths is looked at.
+ * Connections of mounts to the host, each by a serial port of its own, with threads that carry messages between that and
+ * the kernel's client; of the messages nothing but their lengths is looked at. By FUSE the kernel's end is /dev/fuse, which
+ * gives a request at a time and takes an answer at a time. By 9P it cannot be the port itself (virtio_console has no
+ * read_iter), so mount(2) gets two pipes, which cost less than a socketpair.
  *
- * Threads and pipes of the first few are made before the VM is saved: an emulated CPU translates what it takes to make them
- * at each start otherwise.
+ * Threads, pipes and the first FUSE mount are made before the VM is saved: an emulated CPU translates what it takes to make
+ * them at each start otherwise.
  *
- * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from a 9P file into a pipe holds the
+ * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from such a file into a pipe holds the
  * pipe's lock while it waits for the server, and pid 1, about to read that pipe, waits for the lock.
  */
 #define _GNU_SOURCE
@@ -28,6 +29,9 @@
 
 enum {
 	RELAY_BUFFER = 131072,
+	/* The largest FUSE message: 512 KiB of data with what goes in front (gofer/fuse/wire.ts). */
+	FUSE_BUFFER = (512 << 10) + 4096 + 128,
+	FUSE_HEADER = 16,
 	MAX_RELAYS = 64,
 	PREPARED = 4, /* a root, and what Docker mounts over it */
 	PATIENCE_MS = 5000, /* for the host's end of a port */
@@ -39,9 +43,11 @@ enum {
  */
 struct relay {
 	int number, port;
-	int in, out; /* to the kernel's client, and from it; -1: not made yet */
-	bool mounted;
-	sem_t begin; /* what the inward thread waits for */
+	int in, out; /* to the kernel's client, and from it; -1: not made yet. FUSE: the same */
+	int detached; /* the FUSE mount that nobody has taken yet, and its device; else -1 */
+	int device;
+	bool mounted, fuse;
+	sem_t begin; /* what the threads wait for */
 	pthread_t inward, outward;
 	/* One way has ended, so the other has to; and the inward one is past its last read. */
 	atomic_bool stopping, inward_ended;
@@ -49,12 +55,17 @@ struct relay {
 	unsigned char header[4];
 	unsigned header_length;
 	uint32_t missing;
-	unsigned char to_host[RELAY_BUFFER], to_kernel[RELAY_BUFFER];
+	unsigned char to_host[FUSE_BUFFER], to_kernel[FUSE_BUFFER];
+};
+
+/* What pid 1 asks for. */
+struct wish {
+	unsigned char number, fuse;
 };
 
 static struct relay *relays[MAX_RELAYS];
 static pthread_mutex_t relays_lock = PTHREAD_MUTEX_INITIALIZER;
-/* pid 1's end: a port's number with a descriptor, answered by 0 or an errno. */
+/* pid 1's end: a wish, perhaps with pipes, answered by 0 or an errno, perhaps with a mount. */
 static int control = -1;
 /* In pid 1: the kernel's ends of what was prepared; -1: taken. */
 static int prepared[PREPARED][2];
@@ -156,17 +167,61 @@ static void prod(pthread_t thread)
 	usleep(1000);
 }
 
+static void wait_for_mount(struct relay *r)
+{
+	while (sem_wait(&r->begin))
+		;
+}
+
+/* A request, and so a read, may be given up while it is read. */
+static ssize_t read_request(struct relay *r)
+{
+	ssize_t n;
+
+	do
+		n = read(r->out, r->to_host, r->fuse ? FUSE_BUFFER : RELAY_BUFFER);
+	while (n < 0 && r->fuse && !r->stopping && (errno == ENOENT || errno == EINTR));
+	return n;
+}
+
 static void *outward(void *arg)
 {
 	struct relay *r = arg;
 	ssize_t n;
 
-	while (!r->stopping && (n = read(r->out, r->to_host, RELAY_BUFFER)) > 0 && write_all(r->port, r->to_host, n))
+	wait_for_mount(r);
+	while (!r->stopping && (n = read_request(r)) > 0 && write_all(r->port, r->to_host, n))
 		;
 	r->stopping = true;
 	while (!r->inward_ended)
 		prod(r->inward);
 	return NULL;
+}
+
+/* One write for each answer; one that nobody waits for any more is refused, and goes. */
+static void carry_answers(struct relay *r)
+{
+	size_t have = 0;
+	ssize_t n;
+
+	while (!r->stopping && (n = read(r->port, r->to_kernel + have, FUSE_BUFFER - have)) > 0) {
+		size_t at = 0;
+		have += n;
+		while (have - at >= 4) {
+			const unsigned char *h = r->to_kernel + at;
+			uint32_t size = h[0] | h[1] << 8 | h[2] << 16 | (uint32_t)h[3] << 24;
+			if (size < FUSE_HEADER || size > FUSE_BUFFER)
+				return;
+			if (have - at < size)
+				break;
+			if (write(r->in, h, size) < 0 && errno == ENODEV)
+				return;
+			at += size;
+		}
+		have -= at;
+		if (at && have)
+			memmove(r->to_kernel, r->to_kernel + at, have);
+	}
 }
 
 /* A port whose host end is closed reads 0 for ever: the server is gone, and so is the mount. */
@@ -176,9 +231,10 @@ static void *inward(void *arg)
 	ssize_t n = 0;
 
 	bool paired = !pthread_create(&r->outward, NULL, outward, r);
-	while (sem_wait(&r->begin))
-		;
-	while (paired && !r->stopping) {
+	wait_for_mount(r);
+	if (paired && r->fuse)
+		carry_answers(r);
+	while (paired && !r->fuse && !r->stopping) {
 		size_t length = 0;
 		bool whole = false;
 		while (!whole && length < RELAY_BUFFER && (n = read(r->port, r->to_kernel + length, RELAY_BUFFER - length)) > 0) {
@@ -193,7 +249,8 @@ static void *inward(void *arg)
 	while (paired && pthread_tryjoin_np(r->outward, NULL))
 		prod(r->outward);
 	close(r->in);
-	close(r->out);
+	if (!r->fuse)
+		close(r->out);
 	forget(r);
 	return NULL;
 }
@@ -226,8 +283,10 @@ static void open_ports(int ours[PREPARED][2])
 		if (!r)
 			die("no memory");
 		r->number = number;
-		r->in = r->out = -1;
+		r->in = r->out = r->detached = -1;
 		r->port = open_port(entry->d_name);
+		if (number == 0)
+			fuse_make(&r->device, &r->detached);
 		if (number < PREPARED) {
 			r->in = ours[number][0];
 			r->out = ours[number][1];
@@ -240,11 +299,24 @@ static void open_ports(int ours[PREPARED][2])
 		closedir(dir);
 }
 
-/* In the relay: 0 or an errno. Takes the pipes over; in -1: it has them. */
-static int attach(unsigned number, int in, int out)
+/* What was prepared for the other protocol is of no use. */
+static void become_fuse(struct relay *r, int device)
+{
+	if (r->in >= 0)
+		close(r->in), close(r->out);
+	r->fuse = true;
+	r->in = r->out = device;
+}
+
+/*
+ * In the relay: 0 or an errno. Takes the pipes over; in -1: it has them. `mounted`: it is to be by FUSE, and the mount is
+ * left there.
+ */
+static int attach(unsigned number, int in, int out, int *mounted)
 {
 	struct relay *r;
 	char name[16];
+	int device, error;
 
 	if (number >= MAX_RELAYS)
 		return EINVAL;
@@ -255,13 +327,13 @@ static int attach(unsigned number, int in, int out)
 	if (busy)
 		return EBUSY;
 	if (!r) {
-		if (in < 0)
+		if (in < 0 && !mounted)
 			return ENODEV;
 		if (!(r = calloc(1, sizeof *r)))
 			return ENOMEM;
 		snprintf(name, sizeof name, "9p.%u", number);
 		r->number = number;
-		r->in = r->out = -1;
+		r->in = r->out = r->detached = -1;
 		r->port = find_port(name);
 		if (r->port < 0) {
 			free(r);
@@ -279,30 +351,43 @@ static int attach(unsigned number, int in, int out)
 	pthread_mutex_lock(&relays_lock);
 	relays[number] = r;
 	pthread_mutex_unlock(&relays_lock);
-	if (in >= 0) {
+	bool started = r->in >= 0;
+	if (mounted) {
+		*mounted = r->detached, device = r->device;
+		if (*mounted < 0 && (error = -fuse_make(&device, mounted)))
+			return error;
+		become_fuse(r, device);
+	} else if (in >= 0) {
 		r->in = in;
 		r->out = out;
-		if (start_threads(r)) {
-			forget(r);
-			return ENOMEM;
-		}
+	}
+	if (!started && start_threads(r)) {
+		forget(r);
+		return ENOMEM;
 	}
 	r->mounted = true;
+	sem_post(&r->begin);
 	sem_post(&r->begin);
 	return 0;
 }
 
 static void hear(int from)
 {
-	unsigned char number, answer;
-	int ends[MAX_PASSED], count = receive_fds(from, &number, 1, ends);
+	struct wish wish;
+	unsigned char answer = EPROTO;
+	int ends[MAX_PASSED], mounted = -1, count = receive_fds(from, &wish, sizeof wish, ends);
 
 	if (count < 0)
 		_exit(0);
-	answer = count == 2 ? attach(number, ends[0], ends[1]) : count == 0 ? attach(number, -1, -1) : EPROTO;
+	if (count == 2)
+		answer = attach(wish.number, ends[0], ends[1], NULL);
+	else if (count == 0)
+		answer = attach(wish.number, -1, -1, wish.fuse ? &mounted : NULL);
 	for (int i = 0; answer && i < count; i++)
 		close(ends[i]);
-	send(from, &answer, 1, MSG_NOSIGNAL);
+	pass_fds(from, &answer, 1, &mounted, mounted >= 0);
+	if (mounted >= 0)
+		close(mounted);
 }
 
 /* Two pipes: what the kernel gets, and our ends. 0 or -errno. */
@@ -363,13 +448,14 @@ pid_t relay_start(void)
 }
 
 /* In pid 1: whether it was there. A VM may have fewer ports than were prepared. */
-static bool take_prepared(unsigned char number, int transport[2])
+static bool take_prepared(int number, int transport[2])
 {
+	struct wish wish = { .number = number };
 	unsigned char answer = EIO;
 
 	if (number >= PREPARED || prepared[number][0] < 0)
 		return false;
-	if (!pass_fds(control, &number, 1, NULL, 0) || recv(control, &answer, 1, 0) != 1 || answer)
+	if (!pass_fds(control, &wish, sizeof wish, NULL, 0) || recv(control, &answer, 1, 0) != 1 || answer)
 		return false;
 	memcpy(transport, prepared[number], sizeof prepared[number]);
 	prepared[number][0] = -1;
@@ -378,15 +464,16 @@ static bool take_prepared(unsigned char number, int transport[2])
 
 int relay_open(int port, int transport[2])
 {
-	unsigned char number = port, answer = EIO;
+	struct wish wish = { .number = port };
+	unsigned char answer = EIO;
 	int theirs[2], ours[2];
 
-	if (take_prepared(number, transport))
+	if (take_prepared(port, transport))
 		return 0;
 	int error = make_pipes(theirs, ours);
 	if (error)
 		return error;
-	if (!pass_fds(control, &number, 1, ours, 2) || recv(control, &answer, 1, 0) != 1)
+	if (!pass_fds(control, &wish, sizeof wish, ours, 2) || recv(control, &answer, 1, 0) != 1)
 		answer = EIO;
 	close_both(ours);
 	if (answer) {
@@ -395,5 +482,17 @@ int relay_open(int port, int transport[2])
 	}
 	transport[0] = theirs[0];
 	transport[1] = theirs[1];
+	return 0;
+}
+
+int relay_mount(int port, int *mounted)
+{
+	struct wish wish = { .number = port, .fuse = 1 };
+	unsigned char answer = EIO;
+	int fds[MAX_PASSED];
+
+	if (!pass_fds(control, &wish, sizeof wish, NULL, 0) || receive_fds(control, &answer, 1, fds) != 1)
+		return -(answer ? answer : EIO);
+	*mounted = fds[0];
 	return 0;
 }

@@ -90,7 +90,8 @@ static int listed(struct container_order *o, int **list)
 	for (int port = 0; port < 64; port++)
 		if (port == o->root_port || o->transport[port][0] >= 0) {
 			list[count++] = &o->transport[port][0];
-			list[count++] = &o->transport[port][1];
+			if (o->shared_by != BY_FUSE || port != o->root_port)
+				list[count++] = &o->transport[port][1];
 		}
 	return count;
 }
@@ -167,7 +168,7 @@ int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const u
 	pid_t pid = spare.pid;
 	spare.pid = 0;
 	/* Files that come without transports: rare, and not worth a start of their own. */
-	if (o->shared_by != BY_GOFER) {
+	if (!BY_GOFER(o)) {
 		kill(pid, SIGKILL);
 		close(spare.sync);
 		close(spare.mounts);

@@ -17,7 +17,7 @@ import {
   socket,
 } from '../../native/unix-socket.ts'
 import { firstFd } from '../../native/waiting.ts'
-import type { BootConfig, ReadyMessage } from '../../sentry/control/protocol.ts'
+import { type BootConfig, isByGofer, type ReadyMessage } from '../../sentry/control/protocol.ts'
 import { CliError } from '../errors.ts'
 import { signalName } from '../signals.ts'
 import type { GoferMount } from '../spec/mounts.ts'
@@ -110,8 +110,9 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const devNull = openSync('/dev/null', constants.O_RDWR)
   const vm = spec.boot.platform === 'microvm'
   // Files that a virtual machine gets without a gofer.
-  const shared = vm && spec.boot.microvm!.fs !== 'gofer'
-  // A VM asks by 9P, over a connection for each mount; this one then only tells it of the gofer's end.
+  const fs = vm ? spec.boot.microvm!.fs : undefined
+  const shared = fs !== undefined && !isByGofer(fs)
+  // A VM asks by FUSE or 9P, over a connection for each mount; this one then only tells it of the gofer's end.
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
   const ninep = vm && !shared ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
@@ -141,7 +142,12 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
     const lifeline = goferFds.add(goferForGofer)
     const sessions = ninep.map(([, there]) => goferFds.add(there))
-    goferArgs.push(...(vm ? ['--ninep-fds', `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
+    // The root file system is the first, and exclusively the container's.
+    const byFuse = fs === 'fuse' ? 1 : 0
+    const [root, first, last] = [sessions[0], sessions[byFuse], sessions.at(-1)]
+    if (!vm) goferArgs.push('--socket-fd', lifeline)
+    if (byFuse) goferArgs.push('--fuse-fds', `${root}-${root}`)
+    if (first !== undefined) goferArgs.push('--ninep-fds', `${first}-${last}`)
     if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
     const { pid } = startProcess({
       program: 'gofer',

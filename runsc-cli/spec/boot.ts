@@ -1,7 +1,7 @@
 /** Puts a checked config.json and the CLI's flags together into the sentry's BootConfig and the gofer's list of mounts. */
 import { readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
-import type { BootConfig, BootFds, PodConfig } from '../../sentry/control/protocol.ts'
+import { type BootConfig, type BootFds, isByGofer, type PodConfig } from '../../sentry/control/protocol.ts'
 import { toBytes } from '../bytes.ts'
 import { CliError } from '../errors.ts'
 import type { GlobalOptions } from '../options.ts'
@@ -88,7 +88,7 @@ export function planBoot(id: string, spec: LoadedSpec, options: GlobalOptions): 
   }
   const pod = podOfConfig(id, spec)
   if (boot.platform === 'microvm') boot.pod = pod
-  if (boot.pod && boot.microvm?.fs !== 'gofer')
+  if (boot.pod && !(boot.microvm && isByGofer(boot.microvm.fs)))
     throw new CliError('--microvm-fs: containers of a pod have their files from gofers')
   const joins = pod?.role === 'member' ? SHARED_IN_PODS : []
   // A kernel of its own.

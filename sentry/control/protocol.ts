@@ -138,7 +138,9 @@ export interface MicrovmConfig {
   fs: MicrovmFs
 }
 
-export type MicrovmFs = 'gofer' | 'virtio-9p' | 'virtiofsd'
+/** The gofer, by FUSE (its root file system; volumes by 9P) or by 9P alone; or others without a gofer. */
+export type MicrovmFs = 'fuse' | '9p' | 'virtio-9p' | 'virtiofsd'
+export const isByGofer = (fs: MicrovmFs): boolean => fs === 'fuse' || fs === '9p'
 
 /** A mount that a VM has without a gofer. */
 export interface Share {

@@ -2,12 +2,9 @@
  * A 9P2000.L client for tests: one call per message, synchronous, over one connection of a gofer. It shares no code with
  * the server but the numbers of wire.ts. Each call returns ≥ 0 or −errno.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync } from 'node:fs'
-import { join } from 'node:path'
 import * as wire from '../../gofer/ninep/wire.ts'
-import { lseek, memfdCreate, poll, read, socketpair, write } from '../../native/host.ts'
-import { distDir } from '../../native/library.ts'
+import { poll, read, write } from '../../native/host.ts'
+import { startVmGofer, type VmGofer } from './vm-gofer.ts'
 
 export const u8 = (n: number): Buffer => Buffer.from([n])
 export const u16 = (n: number): Buffer => {
@@ -280,15 +277,9 @@ export class NinepClient {
   }
 }
 
-export interface NinepGofer {
+export interface NinepGofer extends VmGofer {
   readonly clients: NinepClient[]
-  readonly child: ChildProcess
-  readonly exited: Promise<number | string>
-  readonly stderr: () => string
-  stop(): Promise<void>
 }
-
-const SOCK_STREAM_CLOEXEC = 1 | 0o2000000
 
 /** A real gofer process with so many connections; confined when asked (needs root). */
 export function startNinep(
@@ -297,54 +288,6 @@ export function startNinep(
   connections = 1,
   maxDescriptors?: number,
 ): NinepGofer {
-  const ours: number[] = []
-  const theirs: number[] = []
-  for (let i = 0; i < connections; i++) {
-    const pair = new Int32Array(2)
-    if (socketpair(1, SOCK_STREAM_CLOEXEC, 0, pair) < 0) throw new Error('socketpair')
-    ours.push(pair[0]!)
-    theirs.push(pair[1]!)
-  }
-  const config = memfdCreate('gofer-config', 1)
-  const text = Buffer.from(JSON.stringify({ mounts, confine, maxDescriptors }))
-  write(config, text, text.length)
-  lseek(config, 0, 0)
-  const dist = distDir()
-  const last = 3 + connections
-  const launch = [
-    '--ns',
-    confine ? 'mnt,ipc,uts,net' : '',
-    '--keep-fd',
-    `3-${last}`,
-    '--pdeathsig',
-    '9',
-    '--no-io-uring',
-  ]
-  const node = [process.execPath, '--v8-pool-size=0', '--disable-sigusr1', '--max-semi-space-size=1']
-  const gofer = [join(dist, 'gofer.cjs'), '--config-fd', '3', '--ninep-fds', `4-${last}`]
-  const child = spawn(join(dist, 'launch'), [...launch, '--', ...node, ...gofer], {
-    stdio: ['ignore', 'ignore', 'pipe', config, ...theirs],
-    cwd: '/',
-  })
-  let stderr = ''
-  child.stderr!.on('data', (chunk) => {
-    stderr += chunk
-  })
-  closeSync(config)
-  for (const fd of theirs) closeSync(fd)
-  const exited = new Promise<number | string>((resolve) => {
-    child.on('exit', (code, signal) => resolve(code ?? signal!))
-  })
-  let open = true
-  return {
-    clients: ours.map((fd) => new NinepClient(fd)),
-    child,
-    exited,
-    stderr: () => stderr,
-    async stop() {
-      if (open) for (const fd of ours) closeSync(fd)
-      open = false
-      await exited
-    },
-  }
+  const gofer = startVmGofer(mounts, confine, '--ninep-fds', connections, maxDescriptors)
+  return { ...gofer, clients: gofer.fds.map((fd) => new NinepClient(fd)) }
 }

@@ -45,7 +45,7 @@ const OPTIONS: GlobalOptions = {
   ignoreCgroups: false,
   rootless: false,
   platform: 'auto',
-  microvm: { store: '/nowhere', accel: 'auto', template: true, fs: 'gofer' },
+  microvm: { store: '/nowhere', accel: 'auto', template: true, fs: 'fuse' },
   network: 'host',
   debugLog: '',
   strace: false,

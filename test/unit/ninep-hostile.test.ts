@@ -37,21 +37,11 @@ import {
   u32,
   u64,
 } from '../support/ninep-client.ts'
+import { random } from '../support/random.ts'
 
 const isRoot = process.getuid?.() === 0
 const FUZZ = Number(process.env['NINEP_FUZZ'] ?? 20_000)
 const SEED = Number(process.env['NINEP_SEED'] ?? 9)
-
-/** mulberry32 */
-function random(seed: number): (below: number) => number {
-  let a = seed
-  return (below) => {
-    a = (a + 0x6d2b79f5) | 0
-    let t = Math.imul(a ^ (a >>> 15), 1 | a)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * below)
-  }
-}
 
 /** Frames that are nearly right: each type with plausible fields, then some of their bytes changed. */
 class Mutator {

@@ -1,12 +1,12 @@
 /**
- * Takes and puts the fields of 9P messages, in place: the reader in the connection's receive buffer, the writer behind
- * the responses that already wait in its send buffer.
+ * Takes and puts the fields of messages, in place: the reader in the connection's receive buffer, the writer behind
+ * the responses that already wait in its send buffer. Little-endian; strings of 9P have a length in front, those of FUSE
+ * a NUL behind.
  *
  * What must stay true: the reader never leaves its message, and `ok` says whether it would have had to. The writer's
  * caller has made sure of room for the largest response (the negotiated msize).
  */
 import type { HostMemory } from '../../native/host-files.ts'
-import { HEADER_SIZE } from './wire.ts'
 
 const SLASH = 47
 const DOT = 46
@@ -27,10 +27,10 @@ export class MessageReader {
     this.memory = memory
   }
 
-  /** The fields of the message at `at`, `size` bytes long with its header. */
-  start(at: number, size: number): void {
-    this.pos = at + HEADER_SIZE
-    this.end = at + size
+  /** The fields between these. */
+  start(pos: number, end: number): void {
+    this.pos = pos
+    this.end = end
     this.ok = true
   }
 
@@ -101,6 +101,25 @@ export class MessageReader {
     return n
   }
 
+  /**
+   * Takes a string that a NUL ends and copies it, with that, to `to[at…]`. Its length, or −1 when it is longer than `max`.
+   */
+  copyTerminated(to: Uint8Array, at: number, max: number): number {
+    const { bytes } = this.memory
+    const end = bytes.indexOf(0, this.pos)
+    if (end < 0 || end >= this.end) {
+      this.ok = false
+      this.pos = this.end
+      return -1
+    }
+    const from = this.pos
+    this.pos = end + 1
+    this.length = end - from
+    if (this.length > max) return -1
+    to.set(bytes.subarray(from, end + 1), at)
+    return this.length
+  }
+
   /** Everything was there and nothing is left. */
   get complete(): boolean {
     return this.ok && this.pos === this.end
@@ -145,6 +164,11 @@ export class MessageWriter {
   /** Copies a u64 field of another buffer. */
   copy64(from: DataView, at: number): this {
     return this.u32(from.getUint32(at, true)).u32(from.getUint32(at + 4, true))
+  }
+  zeros(count: number): this {
+    this.memory.bytes.fill(0, this.pos, this.pos + count)
+    this.pos += count
+    return this
   }
   string(from: Uint8Array, at: number, length: number): this {
     this.u16(length)

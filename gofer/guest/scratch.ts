@@ -3,7 +3,9 @@
  */
 import { AT_EMPTY_PATH, AT_FDCWD, HostMemory, openatAddress, STATX_OFFSET, statxAt } from '../../native/host-files.ts'
 import { S_IFMT } from '../request.ts'
-import { MAX_LINK, MAX_NAME } from './wire.ts'
+
+export const MAX_NAME = 255
+export const MAX_LINK = 4095
 
 const STAT = 0
 export const SCRATCH_NAME = 256
