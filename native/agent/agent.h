@@ -190,7 +190,7 @@ struct process *process_init(uint32_t container);
 /* Forks; returns 0 in the child, with its end of the sync socket and stdio (-1: made by the child) in place. */
 int process_begin(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], unsigned long clone_flags,
 		  int *sync);
-/* The same for a process that is there already, with pipes of whose ours are given; those it has no use for are closed. */
+/* The same for a process that is there already, with pipes of whose ours are given. */
 int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint32_t stdio[3], pid_t pid, int sync,
 		  int mounts, const int ours[3]);
 /* For the standard descriptor i: our end, never waiting, and theirs. 0 or an errno. */
@@ -214,6 +214,8 @@ void processes_serve(void);
 int pty_open(const struct process_order *o, int sync);
 void child_prepare(struct process_order *o, int sync, char *path, size_t size);
 void child_exec(struct process_order *o, int sync, const char *path) __attribute__((noreturn));
+/* Of the guest's kernel. What was found out before a fork is known after it. */
+int last_capability(void);
 void child_fail(int sync, int error, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
 void child_ready(int sync, uint32_t inner);
 
@@ -223,8 +225,8 @@ extern const char *const mount_types[];
 int make_devices(int dev);
 /* What goes before the order is known. */
 void container_prepare(uint32_t id, int sync);
-/* And what most need: where an overlay's files go, the limits' files. */
-void container_prepare_more(uint32_t id);
+/* And what most need: where an overlay's files go; the limits' files, in `limits`, or -1. */
+void container_prepare_more(uint32_t id, int limits[2]);
 /* `sandbox`: init of the sandbox, or 0. */
 void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
 enum { MAX_PASSED = 2 * 64 + 3 };

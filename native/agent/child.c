@@ -169,6 +169,15 @@ void child_prepare(struct process_order *o, int sync, char *path, size_t size)
 	find_program(o, sync, path, size);
 }
 
+int last_capability(void)
+{
+	static int last = -1;
+
+	while (last < 63 && prctl(PR_CAPBSET_READ, last + 1, 0, 0, 0) >= 0)
+		last++;
+	return last;
+}
+
 static bool set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -196,19 +205,16 @@ static void set_identity(struct process_order *o, int sync)
 		if (!(o->caps[0] >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL)
 			child_fail(sync, errno, "cannot drop capability %d", cap);
 	prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
-	if (syscall(SYS_setgroups, (size_t)o->gid_count, o->gids) || syscall(SYS_setresgid, o->gid, o->gid, o->gid) ||
-	    syscall(SYS_setresuid, o->uid, o->uid, o->uid))
+	/* As the agent, who is root without groups, it is already. */
+	bool other = o->uid || o->gid || o->gid_count;
+	if (other && (syscall(SYS_setgroups, (size_t)o->gid_count, o->gids) ||
+		      syscall(SYS_setresgid, o->gid, o->gid, o->gid) || syscall(SYS_setresuid, o->uid, o->uid, o->uid)))
 		child_fail(sync, errno, "cannot become user %u: %s", o->uid, strerror(errno));
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	if (o->no_new_privs)
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	/* The kernel may know fewer capabilities than the order names. */
-	int last = 40;
-	if (read_text("/proc/sys/kernel/cap_last_cap", (char[16]){ 0 }, 16) > 0) {
-		char text[16];
-		read_text("/proc/sys/kernel/cap_last_cap", text, sizeof text);
-		last = atoi(text);
-	}
+	int last = last_capability();
 	uint64_t known = last >= 63 ? ~0ULL : (1ULL << (last + 1)) - 1;
 	/*
 	 * As runc: without no_new_privs a filter takes CAP_SYS_ADMIN, so it is there before capabilities go; otherwise it comes

@@ -261,8 +261,7 @@ static void set_sysctl(char *assignment)
 		fail("sysctl %s", assignment);
 }
 
-/* Opened ahead, or -1. */
-static int pids_max = -1, memory_max = -1;
+static int pids_max = -1, memory_max = -1; /* opened ahead, or -1 */
 
 static int limit_file(uint32_t id, const char *name)
 {
@@ -272,14 +271,15 @@ static int limit_file(uint32_t id, const char *name)
 	return open(path, O_WRONLY | O_CLOEXEC);
 }
 
-/* `fd`: its file, if it is open. */
-static void set_limit(int fd, uint32_t id, const char *name, const char *value)
+/* `ahead`: its file, if it is open. */
+static void set_limit(int ahead, uint32_t id, const char *name, const char *value)
 {
-	if (fd < 0)
-		fd = limit_file(id, name);
+	int fd = ahead >= 0 ? ahead : limit_file(id, name);
+
 	if (fd < 0 || write(fd, value, strlen(value)) < 0)
 		fail("%s", name);
-	close(fd);
+	if (ahead < 0)
+		close(fd);
 }
 
 static void limit(const struct container_order *o)
@@ -312,11 +312,11 @@ void container_prepare(uint32_t id, int sync)
 	mkdir(ROOT, 0755), mkdir(LOWER, 0755), mkdir(UPPER, 0755);
 }
 
-void container_prepare_more(uint32_t id)
+void container_prepare_more(uint32_t id, int limits[2])
 {
 	upper_mounted = mount_upper();
-	pids_max = limit_file(id, "pids.max");
-	memory_max = limit_file(id, "memory.max");
+	limits[0] = pids_max = limit_file(id, "pids.max");
+	limits[1] = memory_max = limit_file(id, "memory.max");
 }
 
 static void share_namespaces(pid_t sandbox)

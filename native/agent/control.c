@@ -27,6 +27,7 @@ static bool awake;
 void control_start(void)
 {
 	random_device = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+	last_capability();
 }
 
 /* Clock and randomness of a VM that may have been restored: before this nothing of a container runs. */

@@ -138,8 +138,6 @@ int process_adopt(uint32_t handle, uint32_t container, uint32_t seq, const uint3
 	for (int i = 0; i < 3; i++)
 		if (stdio[i] == STDIO_PIPE)
 			*our_end(p, i) = ours[i];
-		else
-			close(ours[i]);
 	return 0;
 }
 

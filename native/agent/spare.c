@@ -39,7 +39,12 @@ static struct made { uint32_t type, flags; const char *source, *options; int fd;
 	{ MOUNT_CGROUP, 15, "cgroup", "", -1 },
 };
 
-enum { MADE = sizeof made / sizeof *made };
+enum {
+	MADE = sizeof made / sizeof *made,
+	/* Of the order, so much is there before it comes: most are smaller. */
+	TOUCHED = 32768,
+	PAGE = 4096,
+};
 
 static struct { pid_t pid; int sync, mounts, ours[3]; } spare = { 0, -1, -1, { -1, -1, -1 } };
 static unsigned char *order; /* MAX_FRAME bytes, shared */
@@ -103,10 +108,14 @@ static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 	uint32_t length;
 
 	container_prepare(SPARE_CONTAINER, sync);
-	container_prepare_more(SPARE_CONTAINER);
+	container_prepare_more(SPARE_CONTAINER, fds);
+	while (held < 2 && fds[held] >= 0)
+		held++;
 	for (int i = 0; i < MADE; i++)
 		if ((made[i].fd = make(&made[i])) >= 0)
 			fds[held++] = made[i].fd;
+	for (int at = 0; at < TOUCHED; at += PAGE)
+		(void)*(volatile unsigned char *)(order + at);
 	pass_fds(sync, "M", 1, fds, held);
 	int count = receive_fds(sync, &length, sizeof length, fds);
 	struct reader r = { order, order + length, false };
@@ -119,9 +128,6 @@ static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 		_exit(0);
 	for (int i = 0; i < count; i++)
 		*list[i] = fds[i];
-	for (int i = 0; i < 3; i++)
-		if (o.process.stdio[i] != STDIO_PIPE)
-			close(stdio[i]);
 	take_stdio(o.process.stdio, stdio);
 	container_main(&o, 0, sync);
 }
@@ -136,6 +142,7 @@ void spare_start(void)
 	order = mmap(NULL, MAX_FRAME, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (order == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return;
+	memset(order, 0, TOUCHED);
 	for (int i = 0; i < 3; i++)
 		if (stdio_pipe(i, &spare.ours[i], &theirs[i]))
 			return;
@@ -149,7 +156,7 @@ void spare_start(void)
 	close(pair[1]);
 	for (int i = 0; i < 3; i++)
 		close(theirs[i]);
-	/* We hold the mounts, too: those that no container uses are then never taken down. */
+	/* We hold it all, too, and pipes that are not wanted: what no container uses is then never taken down. */
 	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
 		say("agent: no spare container\n");
 		close(pair[0]);
@@ -172,8 +179,6 @@ int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const u
 		kill(pid, SIGKILL);
 		close(spare.sync);
 		close(spare.mounts);
-		for (int i = 0; i < 3; i++)
-			close(spare.ours[i]);
 		return 0;
 	}
 	int error = process_adopt(handle, o->id, seq, o->process.stdio, pid, spare.sync, spare.mounts, spare.ours);
