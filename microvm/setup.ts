@@ -11,7 +11,7 @@ import type { MicrovmFs } from '../sentry/control/protocol.ts'
 import { type CpioEntry, cpio } from './cpio.ts'
 import { findQemu } from './qemu.ts'
 import type { Store } from './store.ts'
-import { extractVmlinux } from './vmlinux.ts'
+import { extractVmlinux, withoutZeros } from './vmlinux.ts'
 
 /** In the order in which they can be loaded. */
 const MODULES = [
@@ -27,6 +27,8 @@ const SHARE_MODULES: Readonly<Record<Exclude<MicrovmFs, 'fuse' | '9p'>, string[]
 const ALL_MODULES = [...MODULES, ...Object.values(SHARE_MODULES).flat()]
 
 const PACKAGE = 'linux-image-amd64'
+/** Counts up with changes of what is kept of a kernel. */
+const FORMAT = 2
 
 export interface SetupOptions {
   /** A bzImage or vmlinux with everything built in; empty: the distribution's. */
@@ -97,7 +99,9 @@ function ownKernel(store: Store, file: string, say: SetupOptions['say']): string
   const name = `${basename(file)}-${createHash('sha256').update(image).digest('hex').slice(0, 12)}`
   if (!existsSync(store.kernelDir(name))) {
     say(`unpacking ${file}`)
-    store.publish(store.kernelDir(name), (dir) => writeFileSync(join(dir, 'vmlinux'), extractVmlinux(image)))
+    store.publish(store.kernelDir(name), (dir) =>
+      writeFileSync(join(dir, 'vmlinux'), withoutZeros(extractVmlinux(image))),
+    )
   }
   return name
 }
@@ -126,7 +130,7 @@ function kernelPackage(): string {
 
 function distributionKernel(store: Store, say: SetupOptions['say']): string {
   // A kernel that is there is good enough: newer ones come with `--kernel`, or when the folder is removed.
-  const edition = createHash('sha256').update(ALL_MODULES.join()).digest('hex').slice(0, 8)
+  const edition = createHash('sha256').update(`${ALL_MODULES} ${FORMAT}`).digest('hex').slice(0, 8)
   const present = globSync(join(store.kernelDir(`linux-image-*-${edition}`), 'vmlinux'))[0]
   if (present) return basename(resolve(present, '..'))
   const packageName = kernelPackage()
@@ -155,7 +159,7 @@ function distributionKernel(store: Store, say: SetupOptions['say']): string {
     const image = globSync(join(work, 'boot/vmlinuz-*'))[0]
     if (!image) throw new Error(`${packageName} holds no kernel`)
     store.publish(store.kernelDir(name), (dir) => {
-      writeFileSync(join(dir, 'vmlinux'), extractVmlinux(readFileSync(image)))
+      writeFileSync(join(dir, 'vmlinux'), withoutZeros(extractVmlinux(readFileSync(image))))
       for (const file of globSync(join(work, '**/*.ko*'))) {
         const plain = join(dir, basename(file).replace(/\.(xz|zst|gz)$/, ''))
         if (file.endsWith('.xz')) output('xz', ['-d', file])

@@ -21,7 +21,7 @@ import { MSG } from '../../microvm/messages.ts'
 import { lean } from '../../microvm/setup.ts'
 import { Store } from '../../microvm/store.ts'
 import { findTemplate, templateName } from '../../microvm/template.ts'
-import { extractVmlinux } from '../../microvm/vmlinux.ts'
+import { extractVmlinux, withoutZeros } from '../../microvm/vmlinux.ts'
 import type { VmShape } from '../../microvm/vmm.ts'
 import { decode, type Encodable, encode, Fields, FrameReader, MAX_FRAME, WireError } from '../../microvm/wire.ts'
 
@@ -261,4 +261,36 @@ test.skipIf(!existsSync('/usr/bin/cpio') && spawnSync('busybox', ['true']).statu
 test('what is no kernel is refused', () => {
   expect(() => extractVmlinux(Buffer.alloc(4096))).toThrow('neither')
   expect(extractVmlinux(Buffer.from('\x7fELF and more')).length).toBe(13)
+})
+
+test('a kernel is loaded without the zeros that its memory has anyway', () => {
+  const kernel = Buffer.alloc(0x6000 + 64)
+  kernel.writeBigUInt64LE(64n, 32) // program headers, sections
+  kernel.writeBigUInt64LE(0x6000n, 40)
+  kernel.writeUInt16LE(3, 56)
+  kernel.writeUInt16LE(1, 60)
+  const segment = (i: number, type: number, offset: number, size: number, memory: number) => {
+    kernel.writeUInt32LE(type, 64 + i * 56)
+    for (const [at, value] of [
+      [8, offset],
+      [32, size],
+      [40, memory],
+    ] as const)
+      kernel.writeBigUInt64LE(BigInt(value), 64 + i * 56 + at)
+  }
+  segment(0, 1, 0x1000, 0x1000, 0x1000)
+  segment(1, 1, 0x2000, 0x4000, 0x8000)
+  segment(2, 4, 0x1100, 0x20, 0x20)
+  kernel.fill(7, 0x1000, 0x1010)
+  kernel.fill(8, 0x2000, 0x3001)
+  const lean = withoutZeros(kernel)
+  expect(lean.length).toBe(0x4000)
+  const sizes = (b: Buffer) => [0, 1, 2].map((i) => [32, 40].map((at) => Number(b.readBigUInt64LE(64 + i * 56 + at))))
+  expect(sizes(lean)).toEqual([
+    [0x1000, 0x1000],
+    [0x2000, 0x2000],
+    [0x20, 0x20],
+  ])
+  expect(lean.readBigUInt64LE(40)).toBe(0n)
+  expect(lean.subarray(0x1000)).toEqual(kernel.subarray(0x1000, 0x4000))
 })
