@@ -12,6 +12,7 @@ import { ARG } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
 import { Dentry } from '../vfs/dentry.ts'
 import type { FdTable } from '../vfs/fd-table.ts'
+import type { FileDescription } from '../vfs/file-description.ts'
 import type { FsContext } from '../vfs/fs-context.ts'
 import type { Credentials } from './credentials.ts'
 import type { Kernel } from './kernel.ts'
@@ -77,6 +78,10 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   traced: Tracing | null = null
   /** Dentry.roots when the platform was last told whose names we see. */
   private rootTurn = 0
+  /** What the platform was told with kernel/opened-file.ts: the file, its descriptor, and bytes that went along or −1. */
+  openedFile: FileDescription | null = null
+  openedFd = -1
+  openedLength = -1
   /** personality(2), inherited. */
   personality = 0
 
@@ -134,6 +139,7 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
 
   /** Tells the platform what getpid and its like answer; whoever changes an id, the thread or the filters calls it. */
   publishIds(): void {
+    this.openedFile = null
     if (this.seccomp !== null || this.kernel.tracer !== null || this.traced !== null || this.group === null) {
       this.thread.answer(null, 0)
       return

@@ -17,6 +17,9 @@ export const TRAP_INTERRUPT = 3
 /** The host thread is gone (killed from outside, or after exit()/kill()). */
 export const TRAP_GONE = 4
 
+/** GuestThread.takeOpened(); native/stub/protocol.h. */
+export const OPENED_CLOSED = 0x10000
+
 export interface GuestThread {
   /** See amd64/registers.ts. Valid while stopped. */
   readonly regs: Uint32Array
@@ -80,8 +83,19 @@ export interface GuestThread {
    * or the ids move: the same call again may be answered so without a trap.
    */
   remember(): void
-  /** `stat` (struct stat) answers fstat of `fd` until the third word of {@link Platform.names} moves; −1: no more. */
-  opened(fd: number, stat: Uint32Array): void
+  /** Where to put what a file begins with, before {@link tellOpened}; null: the platform has no use for it. */
+  readonly openedData: Uint8Array | null
+  /**
+   * Until the third word of {@link Platform.names} moves, the platform may answer fstat of `fd` with `stat` (struct stat), read
+   * and pread64 with the `length` bytes in {@link openedData} (−1: none) and close. What came of it: {@link takeOpened}.
+   */
+  tellOpened(fd: number, stat: Uint32Array, length: number): void
+  /**
+   * Bytes by which reads have moved the file's position, with OPENED_CLOSED where the descriptor is closed; each is said once.
+   * From here on reads trap. `again`: the others need not; else the thread may run, and is answered nothing more.
+   */
+  takeOpened(again: boolean): number
+  forgetOpened(): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */
@@ -145,8 +159,8 @@ export interface Platform {
   readonly vdso: { start: number; size: number }
   readonly vvar: { start: number; size: number }
   /**
-   * Three words that the kernel moves: whenever a name may lead elsewhere than before, with anybody's root, and before
-   * attributes of any file may change, or what a descriptor stands for.
+   * Three words that the kernel moves: whenever a name may lead elsewhere than before, with anybody's root, and before any
+   * file or its attributes may change, or what a descriptor stands for.
    */
   readonly names: Uint32Array
   /** null: every call traps. */

@@ -143,7 +143,12 @@ class PtraceThread implements GuestThread {
   windowDrop(): void {}
   remember(): void {}
   answer(): void {}
-  opened(): void {}
+  readonly openedData = null
+  tellOpened(): void {}
+  takeOpened(): number {
+    return 0
+  }
+  forgetOpened(): void {}
 
   interrupt(): void {
     ptInterrupt(this.slot)

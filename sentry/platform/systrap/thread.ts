@@ -17,6 +17,7 @@ import { REGS_WORDS } from '../amd64/registers.ts'
 import type { GuestThread } from '../platform.ts'
 import { driver } from './driver.ts'
 import { ARENA_BASE, SLOT_SIZE } from './layout.ts'
+import { SlotOpened } from './opened.ts'
 import type { SystrapSpace } from './space.ts'
 import { SlotWindow } from './window.ts'
 
@@ -45,6 +46,7 @@ export class SystrapThread implements GuestThread {
   readonly local: number
   private readonly words: Uint32Array
   private readonly window: SlotWindow
+  private readonly opened: SlotOpened
   owner: object | null = null
 
   constructor(table: ArrayBuffer, row: number, space: SystrapSpace, local: number) {
@@ -53,7 +55,9 @@ export class SystrapThread implements GuestThread {
     this.row = row
     this.local = local
     this.space = space
-    this.window = new SlotWindow(stSlot(row))
+    const slot = stSlot(row)
+    this.window = new SlotWindow(slot)
+    this.opened = new SlotOpened(slot)
     space.threads.push(this)
   }
 
@@ -120,8 +124,17 @@ export class SystrapThread implements GuestThread {
   answer(ids: Uint32Array | null, root: number): void {
     this.window.answer(ids, root, driver!.names[1]!)
   }
-  opened(fd: number, stat: Uint32Array): void {
-    this.window.opened(fd, stat, driver!.names[2]!)
+  get openedData(): Uint8Array {
+    return this.opened.data
+  }
+  tellOpened(fd: number, stat: Uint32Array, length: number): void {
+    this.opened.tell(fd, stat, length, driver!.names[2]!)
+  }
+  takeOpened(again: boolean): number {
+    return this.opened.take(again)
+  }
+  forgetOpened(): void {
+    this.opened.forget()
   }
   remember(): void {
     this.window.remember(driver!.names[0]!)
