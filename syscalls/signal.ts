@@ -6,14 +6,6 @@ import { EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, EPERM } from '../sentry/abi/errn
 import {
   ACTION_IGNORE,
   defaultAction,
-  SA_NOCLDSTOP,
-  SA_NOCLDWAIT,
-  SA_NODEFER,
-  SA_ONSTACK,
-  SA_RESETHAND,
-  SA_RESTART,
-  SA_RESTORER,
-  SA_SIGINFO,
   SIG_BLOCK,
   SIG_SETMASK,
   SIG_UNBLOCK,
@@ -34,8 +26,8 @@ import {
 } from '../sentry/kernel/amd64/signal-frame.ts'
 import { encodeSigInfo, SIGINFO_SIZE } from '../sentry/kernel/siginfo.ts'
 import { dequeueSignal, discardIgnored, setBlocked, setTemporaryMask } from '../sentry/kernel/signal.ts'
+import { ACTION_FLAGS, NSIG, SIG_DFL, SIG_IGN } from '../sentry/kernel/signal-actions.ts'
 import { badFrame } from '../sentry/kernel/signal-delivery.ts'
-import { NSIG, SIG_DFL, SIG_IGN } from '../sentry/kernel/signal-state.ts'
 import { ERESTARTNOHAND, NO_RESULT, type SysRet } from '../sentry/kernel/sysret.ts'
 import { NEVER, type Task } from '../sentry/kernel/task.ts'
 import { getReg, RSP } from '../sentry/platform/amd64/registers.ts'
@@ -47,19 +39,6 @@ const TWO32 = 0x1_0000_0000
 /** struct kernel_sigaction: handler, flags, restorer, mask. */
 const ACTION = new Uint8Array(32)
 const ACTION_VIEW = new DataView(ACTION.buffer)
-const ALL_FLAGS =
-  (SA_NOCLDSTOP |
-    SA_NOCLDWAIT |
-    SA_SIGINFO |
-    SA_ONSTACK |
-    SA_RESTART |
-    SA_NODEFER |
-    SA_RESETHAND |
-    SA_RESTORER |
-    0x02000000 |
-    0x800) >>>
-  0
-
 /** rt_sigaction(2). */
 export function sysRtSigaction(t: Task): SysRet {
   const sig = t.argI32(0)
@@ -74,13 +53,15 @@ export function sysRtSigaction(t: Task): SysRet {
   if (actAddr !== 0) {
     if (t.readBytes(actAddr, ACTION) < 0) return -EFAULT
     handler = getU64(ACTION_VIEW, 0)
-    flags = (ACTION_VIEW.getUint32(8, true) & ALL_FLAGS) >>> 0
+    flags = (ACTION_VIEW.getUint32(8, true) & ACTION_FLAGS) >>> 0
     restorer = getU64(ACTION_VIEW, 16)
     maskLo = (ACTION_VIEW.getUint32(24, true) & ~UNBLOCKABLE_MASK) >>> 0
     maskHi = ACTION_VIEW.getUint32(28, true)
   }
   if (sig < 1 || sig > NSIG || (actAddr !== 0 && (sig === SIGKILL || sig === SIGSTOP))) return -EINVAL
-  const action = t.group.signals.actions[sig]!
+  const { actions } = t.group.signals
+  if (actAddr !== 0) actions.withdraw()
+  const action = actions.get(sig)
   if (oldAddr !== 0) {
     put64(ACTION_VIEW, 0, action.handler)
     put64(ACTION_VIEW, 8, action.flags)
@@ -98,6 +79,7 @@ export function sysRtSigaction(t: Task): SysRet {
       discardIgnored(t.group, sig)
     }
   }
+  actions.tell(t)
   return oldAddr === 0 ? 0 : t.writeBytes(oldAddr, ACTION)
 }
 

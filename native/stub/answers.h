@@ -27,4 +27,7 @@ long known_answer(const struct stub_slot *slot, uint32_t check);
 /* fstat, read and close of the file that the thread opened last. 1: done, the result is in RAX; 0: the sentry has to. */
 int opened_answer(struct stub_slot *slot, uint64_t nr);
 
+/* rt_sigaction, in a process with one thread. */
+int action_answer(struct stub_slot *slot, uint64_t nr);
+
 #endif

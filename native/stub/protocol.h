@@ -118,6 +118,10 @@
 #define OPENED_DATA 0x20000	  /* reads may be answered from the data */
 #define OPENED_WITHDRAWN 0x40000 /* the stub answers nothing */
 
+#define SIGNALS 64
+/* SA_* that rt_sigaction keeps. */
+#define ACTION_FLAGS 0xdc000807UL
+
 /* control->calls[number]: what the stub does with a call before the sentry sees it. */
 #define CALL_COPY 0x0003	/* first piece: 0 none, 1 a string, 2 bytes counted by the next argument, 3 sixteen bytes */
 #define CALL_COPY_ARG 0x001c	/* … of this argument, << 2 */
@@ -193,6 +197,22 @@ struct stub_opened {
 	uint8_t stat[STAT_SIZE]; /* struct stat */
 };
 
+/* struct kernel_sigaction */
+struct stub_action {
+	uint64_t handler;
+	uint64_t flags;
+	uint64_t restorer;
+	uint64_t mask;
+};
+
+/* Signal actions of a process whose only thread has this slot: the stub answers rt_sigaction (actions.c). */
+struct stub_actions {
+	uint32_t told; /* it may; the sentry clears this before a signal is queued */
+	uint32_t pad;
+	uint64_t changed; /* the actions that the sentry has to take over, bit signal − 1 */
+	struct stub_action action[SIGNALS]; /* index = signal − 1 */
+};
+
 struct stub_slot {
 	uint32_t state;		/* 0 */
 	uint32_t command;	/* 4 */
@@ -227,7 +247,8 @@ struct stub_slot {
 	uint32_t root;		/* 552: whose names the thread sees; 0: nobody's that are known */
 	uint32_t root_turn;	/* 556: control->roots at that time */
 	struct stub_opened opened; /* 560 */
-	uint8_t pad[0x1000 - 560 - sizeof(struct stub_opened)];
+	struct stub_actions actions; /* 720 */
+	uint8_t pad[0x1000 - 720 - sizeof(struct stub_actions)];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 

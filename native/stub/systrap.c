@@ -209,7 +209,7 @@ static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 
 	if (!slot->answered)
 		return 0;
-	if (opened_answer(slot, nr))
+	if (opened_answer(slot, nr) || action_answer(slot, nr))
 		return 1;
 	if (nr < CALLS && control->checks[nr] != 0 && (result = known_answer(slot, control->checks[nr])) != 0) {
 		slot->regs[RAX] = result;

@@ -146,7 +146,10 @@ export class Kernel {
     if (t === null || t.state === DEAD) return
     t.state = TRAPPED
     this.current = t
-    if (t.openedFile !== null && thread.trap !== TRAP_GONE) settleOpened(t)
+    if (thread.trap !== TRAP_GONE) {
+      if (t.openedFile !== null) settleOpened(t)
+      if (t.actionsTold !== null) t.actionsTold.settle(t)
+    }
     if (t.traced !== null) trapped(t)
     if (thread.trap === TRAP_SYSCALL) {
       t.sysno = thread.regs[ORIG_RAX]! | 0

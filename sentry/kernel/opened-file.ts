@@ -16,7 +16,7 @@ import { RUNNING, type Task } from './task.ts'
 
 /** Whether {@link tellOpened} may be called: the file's attributes, contents and descriptor are the guests' alone to change. */
 export function maySettleLater(t: Task, file: FileDescription): boolean {
-  if (t.thread.openedData === null || t.fds.shared) return false
+  if (!t.thread.answers || t.fds.shared) return false
   const { inode } = file
   if (!inode.sb.steady || inode.writeCount > 0 || (file.flags & (O_DIRECT | O_PATH)) !== 0) return false
   return (inode.isReg || inode.isDir) && inode.leases === null && inode.locks === null && !watched(file)
@@ -39,13 +39,13 @@ export function tellOpened(t: Task, fd: number, file: FileDescription, stat: Uin
 /** Bytes of it that are where the platform wants them; −1: it has to ask for them. */
 function beginning(t: Task, file: FileDescription): number {
   if (!atimeRests(file.path!.mount, file.inode)) return -1
-  const n = file.read(t, new KernelIovIter(t.thread.openedData!), 0)
+  const n = file.read(t, new KernelIovIter(t.thread.openedData), 0)
   return n < 0 ? -1 : n
 }
 
 /** `t` reads `size` bytes by a call: of what was just opened, that will be so the next time, too. */
 export function noticeRead(t: Task, file: FileDescription, size: number): void {
-  if (file.pos === 0 && Math.min(size, file.inode.size) <= t.thread.openedData!.length) file.inode.readAtOnce = true
+  if (file.pos === 0 && Math.min(size, file.inode.size) <= t.thread.openedData.length) file.inode.readAtOnce = true
 }
 
 /** Makes up for what `t`, which has trapped, did with the file meanwhile. */

@@ -19,6 +19,7 @@ import type { Kernel } from './kernel.ts'
 import type { Tracing } from './ptrace.ts'
 import { SchedState } from './sched.ts'
 import type { SeccompFilter } from './seccomp.ts'
+import type { SignalActions } from './signal-actions.ts'
 import { TaskSignals } from './signal-state.ts'
 import { BLOCK, type SysRet } from './sysret.ts'
 import type { ThreadGroup } from './thread-group.ts'
@@ -82,6 +83,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   openedFile: FileDescription | null = null
   openedFd = -1
   openedLength = -1
+  /** The platform may change these meanwhile: of its process, which has one thread. */
+  actionsTold: SignalActions | null = null
   /** personality(2), inherited. */
   personality = 0
 

@@ -83,8 +83,10 @@ export interface GuestThread {
    * or the ids move: the same call again may be answered so without a trap.
    */
   remember(): void
-  /** Where to put what a file begins with, before {@link tellOpened}; null: the platform has no use for it. */
-  readonly openedData: Uint8Array | null
+  /** Whether what is told here makes the platform answer calls itself; false: it has no use for it. */
+  readonly answers: boolean
+  /** Where to put what a file begins with, before {@link tellOpened}. */
+  readonly openedData: Uint8Array
   /**
    * Until the third word of {@link Platform.names} moves, the platform may answer fstat of `fd` with `stat` (struct stat), read
    * and pread64 with the `length` bytes in {@link openedData} (−1: none) and close. What came of it: {@link takeOpened}.
@@ -96,6 +98,17 @@ export interface GuestThread {
    */
   takeOpened(again: boolean): number
   forgetOpened(): void
+  /**
+   * The platform may answer rt_sigaction, until {@link stopActions}, with these: 64 × struct kernel_sigaction. The process has no
+   * other thread. It may run when the others are called.
+   */
+  tellActions(actions: Uint32Array): void
+  stopActions(): void
+  /** The next signal after this number whose action the guest has changed; 0: none. */
+  changedAction(after: number): number
+  readAction(signo: number, out: Uint32Array): void
+  /** They are taken over. Preconditions: stopped. */
+  forgetChangedActions(): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */

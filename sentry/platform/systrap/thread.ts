@@ -15,6 +15,7 @@ import {
 import { SYS_futex } from '../../abi/syscall-numbers.ts'
 import { REGS_WORDS } from '../amd64/registers.ts'
 import type { GuestThread } from '../platform.ts'
+import { SlotActions } from './actions.ts'
 import { driver } from './driver.ts'
 import { ARENA_BASE, SLOT_SIZE } from './layout.ts'
 import { SlotOpened } from './opened.ts'
@@ -37,7 +38,7 @@ const FUTEX_WAKE = 1
 /* An atomic OR, and no wake: the first word is one that nobody waits on. */
 const FUTEX_WAKE_OP = 5
 const FUTEX_OP_OR_SHIFT = 0xa0000000
-const SLOT_UNUSED = 0x800
+const SLOT_UNUSED = 0xfc0
 
 export class SystrapThread implements GuestThread {
   readonly regs: Uint32Array
@@ -47,6 +48,7 @@ export class SystrapThread implements GuestThread {
   private readonly words: Uint32Array
   private readonly window: SlotWindow
   private readonly opened: SlotOpened
+  private readonly actions: SlotActions
   owner: object | null = null
 
   constructor(table: ArrayBuffer, row: number, space: SystrapSpace, local: number) {
@@ -58,6 +60,7 @@ export class SystrapThread implements GuestThread {
     const slot = stSlot(row)
     this.window = new SlotWindow(slot)
     this.opened = new SlotOpened(slot)
+    this.actions = new SlotActions(slot)
     space.threads.push(this)
   }
 
@@ -124,6 +127,7 @@ export class SystrapThread implements GuestThread {
   answer(ids: Uint32Array | null, root: number): void {
     this.window.answer(ids, root, driver!.names[1]!)
   }
+  readonly answers = true
   get openedData(): Uint8Array {
     return this.opened.data
   }
@@ -135,6 +139,21 @@ export class SystrapThread implements GuestThread {
   }
   forgetOpened(): void {
     this.opened.forget()
+  }
+  tellActions(actions: Uint32Array): void {
+    this.actions.tell(actions)
+  }
+  stopActions(): void {
+    this.actions.stop()
+  }
+  changedAction(after: number): number {
+    return this.actions.changed(after)
+  }
+  readAction(signo: number, out: Uint32Array): void {
+    this.actions.read(signo, out)
+  }
+  forgetChangedActions(): void {
+    this.actions.forgetChanges()
   }
   remember(): void {
     this.window.remember(driver!.names[0]!)

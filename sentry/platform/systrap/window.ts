@@ -23,6 +23,7 @@ const MEMO_TURN = 135
 const ROOT = 138
 const ROOT_TURN = 139
 const OPENED = 140
+const ACTIONS = 180
 /** struct stub_copy */
 const OUT_WORDS = 4
 const PIECES = 2
@@ -39,7 +40,7 @@ export class SlotWindow {
   private used = 0
 
   constructor(slot: ArrayBuffer) {
-    this.words = new Uint32Array(slot, 0, OPENED + 1)
+    this.words = new Uint32Array(slot, 0, ACTIONS + 1)
     this.bytes = new Uint8Array(slot)
     this.text = Buffer.from(slot)
   }
@@ -137,6 +138,7 @@ export class SlotWindow {
     w[ROOT] = root
     w[ROOT_TURN] = roots
     w[OPENED] = 0
+    w[ACTIONS] = 0
     if (ids === null) return
     for (let i = 0; i < ids.length; i++) w[ANSWERS + i] = ids[i]!
     w[ANSWERED] = 1
