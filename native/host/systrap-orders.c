@@ -165,29 +165,74 @@ int await(int i, struct order *order)
 	}
 }
 
+/* The rows of sentry/platform/memory-ops.ts, as the stub reads them. Whether some name a file. */
+static int put_ops(struct stub_op *ops, const double *rows, int count)
+{
+	int files = 0;
+
+	for (int n = 0; n < count; n++) {
+		const double *row = rows + 8 * n;
+
+		ops[n].nr = row[0];
+		for (int j = 0; j < 6; j++)
+			ops[n].args[j] = row[1 + j] < 0 ? (uint64_t)(int64_t)row[1 + j] : (uint64_t)row[1 + j];
+		if (row[7] >= 0) {
+			ops[n].args[4] = DONATED_FD;
+			files = 1;
+		}
+	}
+	return files;
+}
+
+/* Has a stopped thread run `count` operations, none of which names a file, when it is resumed. 0 or -E2BIG. */
+int st_batch_later(int i, const double *rows, int count)
+{
+	uint32_t late = threads[i].late_ops;
+
+	if (count < 1 || late + count > MAX_STUB_OPS)
+		return -E2BIG;
+	put_ops(slot_of(i)->ops + late, rows, count);
+	threads[i].late_ops = late + count;
+	return 0;
+}
+
+/* The same for operations as the stub reads them. */
+int st_run_later(int i, const struct stub_op *ops, int count)
+{
+	uint32_t late = threads[i].late_ops;
+
+	if (count < 1 || late + count > MAX_STUB_OPS)
+		return -E2BIG;
+	memcpy(slot_of(i)->ops + late, ops, count * sizeof(*ops));
+	threads[i].late_ops = late + count;
+	return 0;
+}
+
+/* Something else is to be done in the thread first. What cannot be done late fails early: the result is nobody's. */
+static void run_late_ops(int i)
+{
+	if (threads[i].late_ops == 0)
+		return;
+	slot_of(i)->op_count = threads[i].late_ops;
+	threads[i].late_ops = 0;
+	command(i, COMMAND_OPS);
+	await(i, NULL);
+}
+
 /* Runs `count` operations (rows of sentry/platform/memory-ops.ts) in a stopped thread. 0 or -errno. */
 long st_batch(int i, const double *rows, int count)
 {
 	struct stub_slot *slot = slot_of(i);
 	struct order order = { .row = i, .rows = rows, .count = count, .arena_fd = -1 };
-	int files = 0, n = 0;
+	int files, n = count;
 	long ret;
 
 	if (threads[i].dead)
 		return -ESRCH;
 	if (count < 1 || count > MAX_STUB_OPS)
 		return -E2BIG;
-	for (; n < count; n++) {
-		const double *row = rows + 8 * n;
-
-		slot->ops[n].nr = row[0];
-		for (int j = 0; j < 6; j++)
-			slot->ops[n].args[j] = row[1 + j] < 0 ? (uint64_t)(int64_t)row[1 + j] : (uint64_t)row[1 + j];
-		if (row[7] >= 0) {
-			slot->ops[n].args[4] = DONATED_FD;
-			files = 1;
-		}
-	}
+	run_late_ops(i);
+	files = put_ops(slot->ops, rows, count);
 	if (files) {
 		memset(&slot->ops[n], 0, sizeof(slot->ops[n]));
 		slot->ops[n].nr = SYS_close;
@@ -221,6 +266,7 @@ long st_run(int i, const struct stub_op *ops, int count)
 		return -ESRCH;
 	if (count < 1 || count > MAX_STUB_OPS)
 		return -E2BIG;
+	run_late_ops(i);
 	memcpy(slot->ops, ops, count * sizeof(*ops));
 	slot->op_count = count;
 	command(i, COMMAND_OPS);
@@ -250,6 +296,7 @@ long st_call(int i, long nr, long a, long b, long c, long d, long e, long f)
 
 	if (threads[i].dead)
 		return -ESRCH;
+	run_late_ops(i);
 	slot->ops[0] = (struct stub_op){ nr, { a, b, c, d, e, f }, 0 };
 	slot->op_count = 1;
 	command(i, COMMAND_OPS);
@@ -395,7 +442,10 @@ static int thread_row(int i, int c, int arena_fd)
 static int clone_row(int i, int c, int arena_fd, uint32_t cpu, int (*how)(int, int, int))
 {
 	cpu_set_t saved;
-	int held = hold_cpu(i, cpu, &saved), ret = how(i, c, arena_fd);
+	int held = hold_cpu(i, cpu, &saved), ret;
+
+	run_late_ops(i);
+	ret = how(i, c, arena_fd);
 
 	if (held == 0) {
 		sched_setaffinity(threads[i].tid, sizeof(saved), &saved);

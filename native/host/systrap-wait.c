@@ -86,6 +86,8 @@ static int take(int i)
 		if (t->signo != SIGSEGV && t->signo != SIGBUS && t->signo != SIGFPE && t->signo != SIGILL &&
 		    t->signo != SIGTRAP)
 			t->trap = TRAP_INTERRUPT;
+	} else if (t->trap == TRAP_FAILED) {
+		t->code = (int32_t)slot->result;
 	} else {
 		t->trap = TRAP_INTERRUPT;
 	}

@@ -42,6 +42,8 @@ struct thread {
 	uint16_t brief;		/* 284: so many calls in a row came right after the answer to the last */
 	uint16_t apart;		/* 286: kept off the sentry's CPU: place in systrap-cpus.c's list + 1 */
 	uint64_t resumed_at;	/* 288: time-stamp counter when it was last sent on */
+	uint32_t late_ops;	/* 296: operations in its slot that it runs before it goes on */
+	uint32_t pad;
 };
 
 extern struct thread *threads;

@@ -62,12 +62,12 @@
 #define STATE_COMMAND 3
 
 /* slot->command */
-#define COMMAND_RESUME 1 /* load regs, go on with guest code */
+#define COMMAND_RESUME 1 /* run ops, if any, load regs, go on with guest code */
 #define COMMAND_OPS 2	 /* run ops[0 … op_count) until one fails */
 #define COMMAND_FORK 3	 /* clone a process: flags args[0]; its slot is at args[1] of descriptor DONATED_FD */
 #define COMMAND_THREAD 4 /* clone a thread: flags args[0], its slot at address args[1] */
 #define COMMAND_EXIT 5	 /* end this thread */
-#define COMMAND_RETURN 6 /* from a patched site: go on with guest code, of the registers only RAX = result is new */
+#define COMMAND_RETURN 6 /* the same from a patched site: of the registers only RAX = result is new */
 #define COMMAND_FRAME 7	 /* from a patched site: make a signal frame, as if the call had trapped by SIGSYS */
 
 /* A row of `ops` that is no system call: copy args[1] bytes (at most 32) from args[2 … 5] to args[0]; 2 bytes at once. */
@@ -79,6 +79,7 @@
 #define TRAP_FAULT 2
 #define TRAP_INTERRUPT 3
 #define TRAP_GONE 4
+#define TRAP_FAILED 5 /* one of the operations that went with the answer: `result` says why */
 
 #define MAX_STUB_OPS 60
 /* struct user_regs_struct, in u64 */

@@ -7,7 +7,14 @@
 import { ENOSYS } from '../abi/errno.ts'
 import { PROT_EXEC, PROT_READ } from '../mm/vma.ts'
 import { getReg, ORIG_RAX, RIP } from '../platform/amd64/registers.ts'
-import { type GuestThread, type Platform, TRAP_FAULT, TRAP_GONE, TRAP_SYSCALL } from '../platform/platform.ts'
+import {
+  type GuestThread,
+  type Platform,
+  TRAP_FAILED,
+  TRAP_FAULT,
+  TRAP_GONE,
+  TRAP_SYSCALL,
+} from '../platform/platform.ts'
 import { Dentry } from '../vfs/dentry.ts'
 import { monotonicNs } from './clock.ts'
 import { threadGone } from './exit.ts'
@@ -170,6 +177,8 @@ export class Kernel {
       this.resume(t, 0, false)
     } else if (thread.trap === TRAP_GONE) {
       threadGone(t)
+    } else if (thread.trap === TRAP_FAILED) {
+      this.finish(t, t.mm.lateChangeFailed(t, thread.code))
     } else {
       this.resume(t, 0, false)
     }

@@ -182,6 +182,10 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
 
   /** The call in progress may put writes off until the task resumes: nobody else may expect them earlier. */
   mayDefer = false
+  /** Nothing will come between the end of the call in progress and the guest. */
+  get returnsAtOnce(): boolean {
+    return this.inCall && !this.signalPending && this.traced === null && !this.kernel.paused
+  }
   /** Whether the copy window of the thread is this call's. */
   private get inCall(): boolean {
     return this.state === TRAPPED && this.kernel.current === this

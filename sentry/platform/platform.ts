@@ -16,6 +16,8 @@ export const TRAP_FAULT = 2
 export const TRAP_INTERRUPT = 3
 /** The host thread is gone (killed from outside, or after exit()/kill()). */
 export const TRAP_GONE = 4
+/** An operation of {@link AddressSpace.applyLater} failed, `code` says why (−errno): the guest has not gone on. */
+export const TRAP_FAILED = 5
 
 /** GuestThread.takeOpened(); native/stub/protocol.h. */
 export const OPENED_CLOSED = 0x10000
@@ -122,6 +124,11 @@ export interface AddressSpace {
   write(addr: number, src: Uint8Array, at: number, len: number): number
   /** Runs the operations in order in `thread` (stopped, of this space) until one fails. 0 or −errno. */
   apply(thread: GuestThread, ops: MemoryOps): number
+  /**
+   * Has `thread` run the operations, none of which names a file, when it is resumed, before guest code goes on. False: that is
+   * not possible, {@link apply} is. Preconditions: `thread` is the only one of the space, and is resumed next.
+   */
+  applyLater(thread: GuestThread, ops: MemoryOps): boolean
   /** Copy-on-write copy for fork(2), with one stopped thread that has the registers of `parent` (stopped). */
   fork(parent: GuestThread): GuestThread | number
   /** One more thread, stopped, with the registers of `parent` (stopped). */

@@ -207,6 +207,9 @@ class PtraceSpace implements AddressSpace {
   apply(thread: GuestThread, ops: MemoryOps): number {
     return ops.count === 0 ? 0 : ptBatch((thread as PtraceThread).slot, ops.rows, ops.count)
   }
+  applyLater(): boolean {
+    return false
+  }
   fork(parent: GuestThread): GuestThread | number {
     return platform!.clone(parent as PtraceThread, CLONE_PROCESS_FLAGS, null)
   }

@@ -50,6 +50,8 @@ export class SystrapThread implements GuestThread {
   private readonly opened: SlotOpened
   private readonly actions: SlotActions
   owner: object | null = null
+  /** Of what it runs before it goes on, the last is a change that the kernel has ordered; else a patch of ours. */
+  lateChange = false
 
   constructor(table: ArrayBuffer, row: number, space: SystrapSpace, local: number) {
     this.words = new Uint32Array(table, row * THREAD_BYTES, THREAD_BYTES / 4)
