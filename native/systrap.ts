@@ -48,7 +48,7 @@ export const stBatch = libhost.func('st_batch', 'long', ['int', 'void *', 'int']
   ops: Bytes,
   count: number,
 ) => number
-/** The same when the thread is resumed, without files: 0 or −E2BIG. */
+/** The same when the thread is resumed: 0 or −E2BIG. */
 export const stBatchLater = libhost.func('st_batch_later', 'int', ['int', 'void *', 'int']) as (
   row: number,
   ops: Bytes,

@@ -104,6 +104,9 @@ void take_notification(struct order *order)
 		ok = donate(req.id, order->arena_fd);
 		if (ok)
 			order->child_pid = req.pid;
+	} else if (d->nr == SYS_mmap) {
+		fd = late_map_fd(req.pid, d);
+		ok = fd >= 0 && donate(req.id, fd);
 	}
 	if (ok)
 		answer(req.id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
@@ -134,12 +137,13 @@ int await(int i, struct order *order)
 		}
 		if (threads[i].dead)
 			return -ESRCH;
-		if (order != NULL) {
+		if (order != NULL || late_maps_due > 0) {
 			struct pollfd fd = { listener, POLLIN, 0 };
 
 			if (poll(&fd, 1, 0) > 0) {
 				take_notification(order);
-				spin = 0;
+				if (order != NULL)
+					spin = 0;
 				continue;
 			}
 		}
@@ -184,14 +188,32 @@ static int put_ops(struct stub_op *ops, const double *rows, int count)
 	return files;
 }
 
-/* Has a stopped thread run `count` operations, none of which names a file, when it is resumed. 0 or -E2BIG. */
+static void put_close(struct stub_op *op)
+{
+	memset(op, 0, sizeof(*op));
+	op->nr = SYS_close;
+	op->args[0] = DONATED_FD;
+}
+
+/* Has a stopped thread run `count` operations when it is resumed. 0, or -E2BIG: not so many, nor files at the moment. */
 int st_batch_later(int i, const double *rows, int count)
 {
 	uint32_t late = threads[i].late_ops;
+	struct stub_op copy[MAX_STUB_OPS], *ops = slot_of(i)->ops + late;
 
-	if (count < 1 || late + count > MAX_STUB_OPS)
+	if (count < 1 || late + count >= MAX_STUB_OPS)
 		return -E2BIG;
-	put_ops(slot_of(i)->ops + late, rows, count);
+	/* What is let through is what was ordered, not what a guest may write over it. */
+	if (put_ops(copy, rows, count)) {
+		for (int n = 0; n < count; n++)
+			if (rows[8 * n + 7] >= 0 && late_map_add(i, &copy[n], rows[8 * n + 7]) < 0) {
+				late_map_forget(i);
+				return -E2BIG;
+			}
+		put_close(&copy[count++]);
+		threads[i].late_maps = 1;
+	}
+	memcpy(ops, copy, count * sizeof(*ops));
 	threads[i].late_ops = late + count;
 	return 0;
 }
@@ -233,12 +255,8 @@ long st_batch(int i, const double *rows, int count)
 		return -E2BIG;
 	run_late_ops(i);
 	files = put_ops(slot->ops, rows, count);
-	if (files) {
-		memset(&slot->ops[n], 0, sizeof(slot->ops[n]));
-		slot->ops[n].nr = SYS_close;
-		slot->ops[n].args[0] = DONATED_FD;
-		n++;
-	}
+	if (files)
+		put_close(&slot->ops[n++]);
 	slot->op_count = n;
 	command(i, COMMAND_OPS);
 	if (await(i, files ? &order : NULL) < 0)
@@ -247,8 +265,7 @@ long st_batch(int i, const double *rows, int count)
 	if ((unsigned long)ret <= -4096UL)
 		return 0;
 	if (files) {
-		slot->ops[0].nr = SYS_close;
-		slot->ops[0].args[0] = DONATED_FD;
+		put_close(&slot->ops[0]);
 		slot->op_count = 1;
 		command(i, COMMAND_OPS);
 		await(i, NULL);

@@ -200,6 +200,10 @@ void stop_running(int i)
 {
 	int at = threads[i].running - 1;
 
+	if (threads[i].late_maps) {
+		threads[i].late_maps = 0;
+		late_map_forget(i);
+	}
 	if (at < 0)
 		return;
 	running[at] = running[--running_count];

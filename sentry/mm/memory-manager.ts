@@ -167,17 +167,11 @@ export class MemoryManager {
   private lateBreak = -1
 
   /**
-   * Carries out OPS for the call in progress, at once or with its answer: then the host has no reason to refuse, for it is about
-   * no file, not large, and far from the limits. [start, end): the pages that it makes. 0 or −errno.
+   * Carries out OPS for the call in progress, at once or with its answer: then the host has hardly a reason to refuse, for it is
+   * not large, and far from the limits. [start, end): the pages that it makes. 0 or −errno.
    */
   private change(t: Task, start: number, end: number): number {
-    if (
-      this.refs === 1 &&
-      end - start <= LATE_MAX &&
-      this.vmas.length < LATE_MAX_VMAS &&
-      t.returnsAtOnce &&
-      OPS.fileless
-    ) {
+    if (this.refs === 1 && end - start <= LATE_MAX && this.vmas.length < LATE_MAX_VMAS && t.returnsAtOnce) {
       if (this.space.applyLater(t.thread, OPS)) {
         this.lateStart = start
         this.lateEnd = end

@@ -23,11 +23,6 @@ export class MemoryOps {
     this.count = 0
     return this
   }
-  /** No operation maps a file. */
-  get fileless(): boolean {
-    for (let i = 0; i < this.count; i++) if (this.rows[i * ROW + 7]! >= 0) return false
-    return true
-  }
   get full(): boolean {
     return this.count >= MAX_OPS - 2
   }

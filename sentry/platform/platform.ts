@@ -125,8 +125,7 @@ export interface AddressSpace {
   /** Runs the operations in order in `thread` (stopped, of this space) until one fails. 0 or −errno. */
   apply(thread: GuestThread, ops: MemoryOps): number
   /**
-   * Has `thread` run the operations, none of which names a file, when it is resumed, before guest code goes on. False: that is
-   * not possible, {@link apply} is. Preconditions: `thread` is the only one of the space, and is resumed next.
+   * Has `thread` run the operations when it is resumed, before guest code goes on. False: that is not possible, {@link apply} is. Preconditions: `thread` is the only one of the space, and is resumed next.
    */
   applyLater(thread: GuestThread, ops: MemoryOps): boolean
   /** Copy-on-write copy for fork(2), with one stopped thread that has the registers of `parent` (stopped). */
