@@ -14,7 +14,6 @@ import {
   SS_AUTODISARM,
   UNBLOCKABLE_MASK,
 } from '../sentry/abi/signal.ts'
-import { getU64, put64 } from '../sentry/abi/words.ts'
 import {
   ALT_BUSY,
   ALT_INVALID,
@@ -26,7 +25,7 @@ import {
 } from '../sentry/kernel/amd64/signal-frame.ts'
 import { encodeSigInfo, SIGINFO_SIZE } from '../sentry/kernel/siginfo.ts'
 import { dequeueSignal, discardIgnored, setBlocked, setTemporaryMask } from '../sentry/kernel/signal.ts'
-import { ACTION_FLAGS, NSIG, SIG_DFL, SIG_IGN } from '../sentry/kernel/signal-actions.ts'
+import { ACTION_WORDS, NSIG, SIG_DFL, SIG_IGN } from '../sentry/kernel/signal-actions.ts'
 import { badFrame } from '../sentry/kernel/signal-delivery.ts'
 import { ERESTARTNOHAND, NO_RESULT, type SysRet } from '../sentry/kernel/sysret.ts'
 import { NEVER, type Task } from '../sentry/kernel/task.ts'
@@ -36,51 +35,30 @@ import { firstRun, readTimespecNs } from './wait-args.ts'
 const SIGSET_SIZE = 8
 const EPOLLIN = 1
 const TWO32 = 0x1_0000_0000
-/** struct kernel_sigaction: handler, flags, restorer, mask. */
-const ACTION = new Uint8Array(32)
-const ACTION_VIEW = new DataView(ACTION.buffer)
+const NEW_ACTION = new Uint32Array(ACTION_WORDS)
+const NEW_ACTION_BYTES = new Uint8Array(NEW_ACTION.buffer)
+const OLD_ACTION = new Uint32Array(ACTION_WORDS)
+const OLD_ACTION_BYTES = new Uint8Array(OLD_ACTION.buffer)
+
 /** rt_sigaction(2). */
 export function sysRtSigaction(t: Task): SysRet {
   const sig = t.argI32(0)
   const actAddr = t.argPtr(1)
   const oldAddr = t.argPtr(2)
   if (t.argPtr(3) !== SIGSET_SIZE) return -EINVAL
-  let handler = 0
-  let flags = 0
-  let restorer = 0
-  let maskLo = 0
-  let maskHi = 0
-  if (actAddr !== 0) {
-    if (t.readBytes(actAddr, ACTION) < 0) return -EFAULT
-    handler = getU64(ACTION_VIEW, 0)
-    flags = (ACTION_VIEW.getUint32(8, true) & ACTION_FLAGS) >>> 0
-    restorer = getU64(ACTION_VIEW, 16)
-    maskLo = (ACTION_VIEW.getUint32(24, true) & ~UNBLOCKABLE_MASK) >>> 0
-    maskHi = ACTION_VIEW.getUint32(28, true)
-  }
+  if (actAddr !== 0 && t.readBytes(actAddr, NEW_ACTION_BYTES) < 0) return -EFAULT
   if (sig < 1 || sig > NSIG || (actAddr !== 0 && (sig === SIGKILL || sig === SIGSTOP))) return -EINVAL
   const { actions } = t.group.signals
-  if (actAddr !== 0) actions.withdraw()
-  const action = actions.get(sig)
-  if (oldAddr !== 0) {
-    put64(ACTION_VIEW, 0, action.handler)
-    put64(ACTION_VIEW, 8, action.flags)
-    put64(ACTION_VIEW, 16, action.restorer)
-    ACTION_VIEW.setUint32(24, action.maskLo, true)
-    ACTION_VIEW.setUint32(28, action.maskHi, true)
-  }
+  if (oldAddr !== 0) actions.read(sig, OLD_ACTION)
   if (actAddr !== 0) {
-    action.handler = handler
-    action.flags = flags
-    action.restorer = restorer
-    action.maskLo = maskLo
-    action.maskHi = maskHi
+    actions.write(sig, NEW_ACTION)
+    const handler = actions.handler(sig)
     if (handler === SIG_IGN || (handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)) {
       discardIgnored(t.group, sig)
     }
   }
   actions.tell(t)
-  return oldAddr === 0 ? 0 : t.writeBytes(oldAddr, ACTION)
+  return oldAddr === 0 ? 0 : t.writeBytes(oldAddr, OLD_ACTION_BYTES)
 }
 
 const SET = new Uint32Array(2)

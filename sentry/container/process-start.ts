@@ -40,7 +40,7 @@ export function newProcess(kernel: Kernel, root: RootNamespace, spec: ProcessSpe
   const t = new Task(kernel, tid, null, mm, new FdTable(), fs, credentialsOf(spec), thread)
   const session = new Session(tid, null)
   const pgrp = new ProcessGroup(tid, session)
-  const signals = new GroupSignals(SignalActions.defaults())
+  const signals = new GroupSignals(new SignalActions())
   signals.unkillable = tid === 1
   const group = new ThreadGroup(tid, t, null, pgrp, signals, limitsOf(spec), kernel.now())
   group.exitSignal = 0

@@ -75,8 +75,7 @@ function handOver(kernel: Kernel, group: ThreadGroup): void {
 }
 
 function tell(tracer: ThreadGroup, id: number, uid: number, status: number): void {
-  const action = tracer.signals.actions.get(SIGCHLD)
-  if (action.handler !== SIG_IGN) {
+  if (tracer.signals.actions.handler(SIGCHLD) !== SIG_IGN) {
     const info = makeInfo(SIGCHLD, 0)
     info.pid = id
     info.uid = uid

@@ -49,40 +49,79 @@ export interface SigAction {
 
 const TWO32 = 0x1_0000_0000
 /** struct kernel_sigaction in u32 words: handler, flags, restorer, mask. */
-const ACTION_WORDS = 8
-const ALL = new Uint32Array(ACTION_WORDS * NSIG)
+export const ACTION_WORDS = 8
 const ONE = new Uint32Array(ACTION_WORDS)
 
 export class SignalActions {
-  /** Index = signal number. */
-  private readonly list: SigAction[]
+  /** One struct kernel_sigaction for each signal from 1 on, as the platform has them: every fork copies them, every exec, too. */
+  private readonly words: Uint32Array
   /** Several processes have them. */
   shared = false
   /** The task whose platform may change them meanwhile. */
   private told: Task | null = null
 
-  constructor(list: SigAction[]) {
-    this.list = list
+  constructor(words = new Uint32Array(ACTION_WORDS * NSIG)) {
+    this.words = words
   }
 
-  static defaults(): SignalActions {
-    const list: SigAction[] = []
-    for (let i = 0; i <= NSIG; i++) list.push({ handler: SIG_DFL, flags: 0, restorer: 0, maskLo: 0, maskHi: 0 })
-    return new SignalActions(list)
+  handler(signo: number): number {
+    if (this.told !== null) this.take(this.told)
+    const at = ACTION_WORDS * (signo - 1)
+    return this.words[at]! + this.words[at + 1]! * TWO32
   }
-
-  /** Whoever changes what this returns calls {@link withdraw} first. */
   get(signo: number): SigAction {
-    if (this.told !== null) this.take(this.told)
-    return this.list[signo]!
+    const handler = this.handler(signo)
+    const w = this.words
+    const at = ACTION_WORDS * (signo - 1)
+    return {
+      handler,
+      flags: w[at + 2]!,
+      restorer: w[at + 4]! + w[at + 5]! * TWO32,
+      maskLo: w[at + 6]!,
+      maskHi: w[at + 7]!,
+    }
   }
 
-  /** For a new process or program; `change` is made to each. */
-  copy(change: ((action: SigAction) => void) | null): SignalActions {
+  /** `action`: struct kernel_sigaction in u32 words, {@link ACTION_WORDS}. */
+  read(signo: number, action: Uint32Array): void {
     if (this.told !== null) this.take(this.told)
-    const list = this.list.map((a) => ({ ...a }))
-    if (change !== null) list.forEach(change)
-    return new SignalActions(list)
+    const at = ACTION_WORDS * (signo - 1)
+    for (let i = 0; i < ACTION_WORDS; i++) action[i] = this.words[at + i]!
+  }
+  /** What Linux does not keep of it is lost. Preconditions: the task that was told has trapped. */
+  write(signo: number, action: Uint32Array): void {
+    this.withdraw()
+    this.put(signo, action)
+  }
+  /** As write(). */
+  setHandler(signo: number, handler: number): void {
+    this.withdraw()
+    const at = ACTION_WORDS * (signo - 1)
+    this.words[at] = handler >>> 0
+    this.words[at + 1] = Math.floor(handler / TWO32)
+  }
+  private put(signo: number, action: Uint32Array): void {
+    const at = ACTION_WORDS * (signo - 1)
+    for (let i = 0; i < ACTION_WORDS; i++) this.words[at + i] = action[i]!
+    this.words[at + 2]! &= ACTION_FLAGS
+    this.words[at + 3] = 0
+    this.words[at + 6]! &= ~UNBLOCKABLE_MASK
+  }
+
+  /** For a new process. */
+  copy(): SignalActions {
+    if (this.told !== null) this.take(this.told)
+    return new SignalActions(this.words.slice())
+  }
+  /** Handlers go back to the default; ignored signals stay ignored, with all they have or (`bare`) nothing else. */
+  clearHandlers(bare: boolean): void {
+    const w = this.words
+    for (let at = 0; at < w.length; at += ACTION_WORDS) {
+      const ignored = w[at] === SIG_IGN && w[at + 1] === 0
+      if (ignored && !bare) continue
+      w.fill(0, at, at + ACTION_WORDS)
+      if (ignored) w[at] = SIG_IGN
+    }
   }
 
   /** `t`, whose process they are, has just made a call about them and may go on without us. */
@@ -91,19 +130,9 @@ export class SignalActions {
     const own = t.signals.pending.set
     const group = t.group.signals.pending.set
     if ((own.lo | own.hi | group.lo | group.hi) !== 0) return
-    for (let signo = 1; signo <= NSIG; signo++) {
-      const action = this.list[signo]!
-      const at = ACTION_WORDS * (signo - 1)
-      put(at, action.handler)
-      ALL[at + 2] = action.flags
-      ALL[at + 3] = 0
-      put(at + 4, action.restorer)
-      ALL[at + 6] = action.maskLo
-      ALL[at + 7] = action.maskHi
-    }
     this.told = t
     t.actionsTold = this
-    t.thread.tellActions(ALL)
+    t.thread.tellActions(this.words)
   }
 
   /** `t` has trapped. */
@@ -132,17 +161,7 @@ export class SignalActions {
     for (let signo = thread.changedAction(0); signo !== 0; signo = thread.changedAction(signo)) {
       if (signo === SIGKILL || signo === SIGSTOP) continue
       thread.readAction(signo, ONE)
-      const action = this.list[signo]!
-      action.handler = ONE[0]! + ONE[1]! * TWO32
-      action.flags = (ONE[2]! & ACTION_FLAGS) >>> 0
-      action.restorer = ONE[4]! + ONE[5]! * TWO32
-      action.maskLo = (ONE[6]! & ~UNBLOCKABLE_MASK) >>> 0
-      action.maskHi = ONE[7]!
+      this.put(signo, ONE)
     }
   }
-}
-
-function put(at: number, value: number): void {
-  ALL[at] = value >>> 0
-  ALL[at + 1] = Math.floor(value / TWO32)
 }

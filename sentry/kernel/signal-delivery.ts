@@ -191,10 +191,7 @@ function deliver(t: Task, info: SigInfo, action: SigAction): void {
   const mask = s.hasSavedMask ? s.savedMask : s.blocked
   // SA_RESETHAND takes effect before the handler runs; the frame needs the old values.
   const { handler, flags, restorer, maskLo, maskHi } = action
-  if (flags & SA_RESETHAND) {
-    t.group.signals.actions.withdraw()
-    action.handler = SIG_DFL
-  }
+  if (flags & SA_RESETHAND) t.group.signals.actions.setHandler(sig, SIG_DFL)
   if (!pushSignalFrame(t, info, handler, flags, restorer, mask.lo, mask.hi)) {
     forceSegv(t, sig)
     return

@@ -121,11 +121,11 @@ function ignored(t: Task, sig: number, force: boolean): boolean {
   if (t.signals.blocked.has(sig)) return false
   // A tracer hears of every signal.
   if (t.traced !== null && sig !== SIGKILL) return false
-  const action = t.group.signals.actions.get(sig)
-  if (t.group.signals.unkillable && action.handler === SIG_DFL) {
+  const handler = t.group.signals.actions.handler(sig)
+  if (t.group.signals.unkillable && handler === SIG_DFL) {
     if (!(force && (sig === SIGKILL || sig === SIGSTOP))) return true
   }
-  return action.handler === SIG_IGN || (action.handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)
+  return handler === SIG_IGN || (handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)
 }
 
 function enqueue(t: Task, pending: PendingSignals, given: SigInfo): number {
@@ -176,9 +176,9 @@ function complete(main: Task, sig: number, toGroup: boolean): void {
   }
   if (chosen === null) return
   const group = main.group
-  const action = group.signals.actions.get(sig)
+  const handler = group.signals.actions.handler(sig)
   const untraced = main.traced === null && chosen.traced === null
-  if (sig === SIGKILL || (untraced && action.handler === SIG_DFL && defaultAction(sig) === ACTION_TERMINATE)) {
+  if (sig === SIGKILL || (untraced && handler === SIG_DFL && defaultAction(sig) === ACTION_TERMINATE)) {
     exitGroup(group, sig)
     return
   }
@@ -350,14 +350,12 @@ export function discardFrom(group: ThreadGroup, source: object): void {
 export function forceSignal(t: Task, info: SigInfo, toDefault = false): void {
   const sig = info.signo
   const { actions } = t.group.signals
-  actions.withdraw()
-  const action = actions.get(sig)
   const blocked = t.signals.blocked.has(sig)
-  if (blocked || action.handler === SIG_IGN || toDefault) action.handler = SIG_DFL
+  if (blocked || toDefault || actions.handler(sig) === SIG_IGN) actions.setHandler(sig, SIG_DFL)
   if (blocked) {
     t.signals.blocked.delete(sig)
     recalcPending(t)
   }
-  if (action.handler === SIG_DFL) t.group.signals.unkillable = false
+  if (actions.handler(sig) === SIG_DFL) t.group.signals.unkillable = false
   sendToTask(t, info, true)
 }

@@ -70,7 +70,7 @@ function ignoredAndCaught(s: Subject): { ignored: SigSet; caught: SigSet } {
   const ignored = new SigSet()
   const caught = new SigSet()
   for (let sig = 1; sig <= NSIG; sig++) {
-    const handler = s.group.signals.actions.get(sig).handler
+    const handler = s.group.signals.actions.handler(sig)
     if (handler === SIG_IGN) ignored.add(sig)
     else if (handler !== SIG_DFL) caught.add(sig)
   }

@@ -15,8 +15,7 @@ import type { Tty } from './tty.ts'
 function checkChange(t: Task, tty: Tty, sig: number): number {
   const pgrp = t.group.pgrp
   if (pgrp.session.tty !== tty || tty.foregroundId === 0 || pgrp.pgid === tty.foregroundId) return 0
-  if (t.signals.blocked.has(sig) || t.group.signals.actions.get(sig).handler === SIG_IGN)
-    return sig === SIGTTIN ? -EIO : 0
+  if (t.signals.blocked.has(sig) || t.group.signals.actions.handler(sig) === SIG_IGN) return sig === SIGTTIN ? -EIO : 0
   if (isOrphaned(pgrp)) return -EIO
   sendKernelSignalToPgrp(pgrp, sig)
   return -ERESTARTSYS
