@@ -201,20 +201,23 @@ static void set_identity(struct process_order *o, int sync)
 {
 	uint64_t effective = o->caps[1], inheritable = o->caps[2], permitted = o->caps[3], ambient = o->caps[4];
 
-	for (int cap = 0; cap < 64; cap++)
-		if (!(o->caps[0] >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL)
+	/* The kernel may know fewer capabilities than the order names. */
+	int last = last_capability();
+
+	for (int cap = 0; cap <= last; cap++)
+		if (!(o->caps[0] >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
 			child_fail(sync, errno, "cannot drop capability %d", cap);
-	prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
-	/* As the agent, who is root without groups, it is already. */
+	/* The agent is root without groups. */
 	bool other = o->uid || o->gid || o->gid_count;
+	if (other)
+		prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
 	if (other && (syscall(SYS_setgroups, (size_t)o->gid_count, o->gids) ||
 		      syscall(SYS_setresgid, o->gid, o->gid, o->gid) || syscall(SYS_setresuid, o->uid, o->uid, o->uid)))
 		child_fail(sync, errno, "cannot become user %u: %s", o->uid, strerror(errno));
-	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+	if (other)
+		prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	if (o->no_new_privs)
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	/* The kernel may know fewer capabilities than the order names. */
-	int last = last_capability();
 	uint64_t known = last >= 63 ? ~0ULL : (1ULL << (last + 1)) - 1;
 	/*
 	 * As runc: without no_new_privs a filter takes CAP_SYS_ADMIN, so it is there before capabilities go; otherwise it comes

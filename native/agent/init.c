@@ -245,9 +245,12 @@ int main(void)
 
 	mkdir("/proc", 0755), mkdir("/sys", 0755), mkdir("/dev", 0755);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
-	/* Below 3 there is room for children's stdio and for nothing of ours. */
-	for (int fd = 0; fd >= 0 && fd < 2;)
-		fd = open("/dev/null", O_RDWR);
+	/* Below 3 there is room for children's stdio, which is nothing before it is something, and for nothing of ours. */
+	int nothing = open("/dev/null", O_RDWR);
+	for (int fd = 0; fd < 3; fd++)
+		dup2(nothing, fd);
+	if (nothing > 2)
+		close(nothing);
 	load_modules("order");
 	/* What the kernel does not know of its command line is its init's environment. */
 	if (getenv("share_modules"))

@@ -77,15 +77,10 @@ void take_stdio(const uint32_t stdio[3], const int pipes[3])
 		for (int s = 0; s < STREAMS; s++)
 			close_fd(&p->output[s]);
 	}
-	for (int i = 0; i < 3; i++) {
-		int fd = -1;
-		if (stdio[i] == STDIO_NULL)
-			fd = open("/dev/null", O_RDWR);
-		else if (stdio[i] == STDIO_PIPE)
-			fd = pipes[i];
-		if (fd >= 0 && fd != i)
-			dup2(fd, i), close(fd);
-	}
+	/* Where there is none, ours is nothing already (init.c). */
+	for (int i = 0; i < 3; i++)
+		if (stdio[i] == STDIO_PIPE && pipes[i] != i)
+			dup2(pipes[i], i), close(pipes[i]);
 }
 
 /* A place in the table. NULL: errno says why not. */
