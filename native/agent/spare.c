@@ -90,7 +90,7 @@ static int listed(struct container_order *o, int stdio[3], int **list)
 	for (int port = 0; port < 64; port++)
 		if (port == o->root_port || o->transport[port][0] >= 0) {
 			list[count++] = &o->transport[port][0];
-			if (o->shared_by != BY_FUSE || port != o->root_port)
+			if (o->shared_by != BY_FUSE)
 				list[count++] = &o->transport[port][1];
 		}
 	for (int i = 0; i < 3; i++)
