@@ -28,13 +28,13 @@ function keep(config: GoferConfig): number[] {
   return wanted.filter((c) => (permitted >> BigInt(c)) & 1n)
 }
 
-/** `socketFd` −1: for the 9P front end, which has no sentry. */
-export function confine(config: GoferConfig, socketFd: number): void {
+/** `socketFd` −1: for a virtual machine, which has no sentry; `byNinep`: whose single files are to be served in folders. */
+export function confine(config: GoferConfig, socketFd: number, byNinep: boolean): void {
   const capabilities = keep(config)
   const filter = goferFilter(process.pid, socketFd)
   // Out of reach in the new root, whose making needs what is being dropped.
   const tasks = must('open /proc/self/task', openat(AT_FDCWD, '/proc/self/task', O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0))
-  enterNewRoot(config.mounts, socketFd < 0)
+  enterNewRoot(config.mounts, socketFd < 0, byNinep)
   must('drop capabilities', keepCapabilities(tasks, capabilities))
   must('undumpable', prctl(PR_SET_DUMPABLE, 0))
   must('no_new_privs', prctl(PR_SET_NO_NEW_PRIVS, 1))

@@ -52,7 +52,8 @@ const GUEST_CALLS = [
   75, // fdatasync
   76, // truncate
   285,
-  326, // fallocate, copy_file_range
+  326,
+  328, // fallocate, copy_file_range, pwritev2
   188,
   191,
   194,

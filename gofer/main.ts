@@ -40,7 +40,7 @@ function descriptorRange(name: string): number[] {
   return Array.from({ length: last - first + 1 }, (_, i) => first + i)
 }
 
-/** See SINGLE_FILE in mounts.ts. */
+/** For 9P: see SINGLE_FILE in mounts.ts. */
 const asFolder = (m: MountConfig): MountConfig => ({ ...m, kind: 'dir' })
 
 /** Steps of nice that we are better than the guests, as the sentry is: it waits for us as they wait for it. */
@@ -54,7 +54,7 @@ function goAhead(): void {
   }
 }
 
-/** Of a VM's connections: those by FUSE serve a mount each, in their order; any by 9P serves any. */
+/** Of a VM's connections: those by FUSE serve a mount each, in their order; any by 9P serves any. Not both in one gofer. */
 function conversations(
   fuseFds: readonly number[],
   ninepFds: readonly number[],
@@ -89,10 +89,11 @@ function serve(): number {
   const maxDescriptors = isForVm ? raiseDescriptorLimit(config.maxDescriptors) : 0
   dropBinaryPages()
   if (!isForVm) goAhead()
-  if (config.confine) confine(config, socketFd)
+  const byNinep = ninepFds.length > 0
+  if (config.confine) confine(config, socketFd, byNinep)
   phase('confined')
   const { served, ids } = openMounts(
-    isForVm && config.confine ? config.mounts.map(asFolder) : config.mounts,
+    byNinep && config.confine ? config.mounts.map(asFolder) : config.mounts,
     config.confine,
   )
   if (!isForVm) {

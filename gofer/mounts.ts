@@ -117,11 +117,11 @@ function bindDescriptors(target: string): void {
 }
 
 /** Makes a tmpfs with the mounts the root of this process; nothing else can be named from then on. */
-export function enterNewRoot(mounts: readonly MountConfig[], withDescriptors: boolean): void {
+export function enterNewRoot(mounts: readonly MountConfig[], withDescriptors: boolean, filesInFolders: boolean): void {
   const staging = stagingPlace(mounts)
   const options = 'mode=0711,size=1m,nr_inodes=2k'
   must('mount tmpfs', mount('tssandbox-gofer', staging, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, options))
-  for (const m of mounts) bind(m, staging, withDescriptors)
+  for (const m of mounts) bind(m, staging, filesInFolders)
   if (withDescriptors) bindDescriptors(`${staging}${DESCRIPTORS}`)
   must('chdir', chdir(staging))
   must('pivot_root', pivotRoot('.', '.'))

@@ -10,6 +10,7 @@ import { Place, type Resolver, type ServedMount } from './resolve.ts'
 
 export const EPERM = 1
 export const ENOENT = 2
+export const EINTR = 4
 export const EIO = 5
 export const ENXIO = 6
 export const EBADF = 9

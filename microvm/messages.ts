@@ -98,7 +98,7 @@ export function processOrder(p: ProcessSpec, stdio: readonly StdioKind[], filter
   ]
 }
 
-/** Where mounts come from: from a gofer by FUSE (the root) or 9P, or without one, when their ports are their numbers. */
+/** Where mounts come from: from a gofer, or without one, when their ports are their numbers. */
 const SHARED_BY: Readonly<Record<MicrovmFs, number>> = { '9p': 0, 'virtio-9p': 1, virtiofsd: 2, fuse: 3 }
 
 const TYPES = ['gofer', 'tmpfs', 'proc', 'sysfs', 'devpts', 'mqueue', 'cgroup', 'cgroup2', 'dev'] as const

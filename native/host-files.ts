@@ -159,6 +159,9 @@ export const fcntlAddress = (fd: number, command: number, arg: number): number =
 export const lseekAddress = (fd: number, offset: number, whence: number): number => L(8, fd, offset, whence, 0, 0, 0)
 export const fallocate = (fd: number, mode: number, offset: number, length: number): number =>
   L(285, fd, mode, offset, length, 0, 0)
+/** `iov`: address of `count` struct iovec. */
+export const pwritev2 = (fd: number, iov: number, count: number, offset: number, flags: number): number =>
+  L(328, fd, iov, count, offset, 0, flags)
 /** The offsets by address. */
 export const copyFileRange = (from: number, fromAt: number, to: number, toAt: number, length: number): number =>
   L(326, from, fromAt, to, toAt, length, 0)

@@ -7,16 +7,19 @@ import {
   copyFileRange,
   fallocate as hostFallocate,
   lseekAddress,
+  O_APPEND,
   preadAddress,
   pwriteAddress,
+  pwritev2,
 } from '../../native/host-files.ts'
 import { SCRATCH_RECORD, scratch } from '../guest/scratch.ts'
 import { EFBIG, EINVAL, ENXIO, EPROTO, ESTALE } from '../request.ts'
 import { killPrivileges } from './entries.ts'
 import type { Node } from './nodes.ts'
 import type { Session } from './session.ts'
-import { MAX_DATA, WRITE_KILL_SUIDGID } from './wire.ts'
+import { MAX_DATA, WRITE_CACHE, WRITE_KILL_SUIDGID } from './wire.ts'
 
+const RWF_APPEND = 0x10
 const SEEK_DATA = 3
 const SEEK_HOLE = 4
 /** Keep size, punch hole, collapse, zero, insert, unshare. */
@@ -27,54 +30,68 @@ const beyond = (offset: number, count: number): boolean => offset + count > Numb
 
 export function read(s: Session, node: Node): number {
   const { r, w } = s
-  r.skip(8)
+  const handle = r.u64()
   const offset = r.u64()
   const count = Math.min(r.u32(), MAX_DATA)
   r.skip(20)
   if (!r.complete) return -EPROTO
-  const stream = s.streams.file(node, false)
-  if (stream === null) return s.streams.error
+  const stream = s.file(node, handle, false)
+  if (stream === null) return s.error
   const n = beyond(offset, count) ? 0 : preadAddress(stream.fd, w.memory.at(w.pos), count, offset)
   if (n < 0) return n
   w.pos += n
   return 0
 }
 
+/** write(2) at the end of the file, whatever the descriptor's flags are. */
+function append(fd: number, address: number, count: number): number {
+  const { view } = scratch
+  view.setBigUint64(SCRATCH_RECORD, BigInt(address), true)
+  view.setBigUint64(SCRATCH_RECORD + 8, BigInt(count), true)
+  return pwritev2(fd, scratch.at(SCRATCH_RECORD), 1, 0, RWF_APPEND)
+}
+
 export function write(s: Session, node: Node): number {
   const { r, w } = s
-  r.skip(8)
+  const handle = r.u64()
   const offset = r.u64()
   const count = r.u32()
   const flags = r.u32()
-  r.skip(16)
+  r.skip(8)
+  const appends = (r.u32() & O_APPEND) !== 0
+  r.skip(4)
   const at = r.skip(count)
   if (!r.complete) return -EPROTO
-  const stream = s.streams.file(node, true)
-  if (stream === null) return s.streams.error
+  const stream = s.file(node, handle, true)
+  if (stream === null) return s.error
   if (beyond(offset, count)) return -EFBIG
   if ((flags & WRITE_KILL_SUIDGID) !== 0) {
     const error = killPrivileges(stream.fd)
     if (error !== 0) return error
   }
-  const n = pwriteAddress(stream.fd, r.memory.at(at), count, offset)
+  // Where others append, too, only the host knows the end. Cached pages have their places.
+  const n =
+    s.isShared && appends && (flags & WRITE_CACHE) === 0
+      ? append(stream.fd, r.memory.at(at), count)
+      : pwriteAddress(stream.fd, r.memory.at(at), count, offset)
   if (n < 0) return n
   w.u32(n).u32(0)
   return 0
 }
 
 export function fsync(s: Session, node: Node): number {
-  s.r.skip(8)
+  const handle = s.r.u64()
   const dataOnly = (s.r.u32() & 1) !== 0
   s.r.skip(4)
   if (!s.r.complete) return -EPROTO
-  const stream = node.isDirectory ? s.streams.directory(node) : s.streams.file(node, false)
-  if (stream === null) return s.streams.error
+  const stream = node.isDirectory ? s.streams.directory(node) : s.file(node, handle, false)
+  if (stream === null) return node.isDirectory ? s.streams.error : s.error
   return dataOnly ? fdatasync(stream.fd) : hostFsync(stream.fd)
 }
 
 export function fallocate(s: Session, node: Node): number {
   const { r } = s
-  r.skip(8)
+  const handle = r.u64()
   const offset = r.u64()
   const length = r.u64()
   const mode = r.u32()
@@ -82,21 +99,21 @@ export function fallocate(s: Session, node: Node): number {
   if (!r.complete) return -EPROTO
   if ((mode & ~FALLOCATE_MODES) !== 0) return -EINVAL
   if (beyond(offset, length)) return -EFBIG
-  const stream = s.streams.file(node, true)
-  return stream === null ? s.streams.error : hostFallocate(stream.fd, mode, offset, length)
+  const stream = s.file(node, handle, true)
+  return stream === null ? s.error : hostFallocate(stream.fd, mode, offset, length)
 }
 
 export function lseek(s: Session, node: Node): number {
   const { r, w } = s
-  r.skip(8)
+  const handle = r.u64()
   const offset = r.u64()
   const whence = r.u32()
   r.skip(4)
   if (!r.complete) return -EPROTO
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) return -EINVAL
   if (beyond(offset, 0)) return -ENXIO
-  const stream = s.streams.file(node, false)
-  if (stream === null) return s.streams.error
+  const stream = s.file(node, handle, false)
+  if (stream === null) return s.error
   const n = lseekAddress(stream.fd, offset, whence)
   if (n < 0) return n
   w.u64(n)
@@ -105,10 +122,10 @@ export function lseek(s: Session, node: Node): number {
 
 export function copy(s: Session, node: Node): number {
   const { r, w } = s
-  r.skip(8)
+  const handle = r.u64()
   const from = r.u64()
   const target = s.nodes.get(r.u64())
-  r.skip(8)
+  const targetHandle = r.u64()
   const to = r.u64()
   const length = Math.min(r.u64(), 2 ** 30)
   const flags = r.u64()
@@ -117,9 +134,9 @@ export function copy(s: Session, node: Node): number {
   if (flags !== 0) return -EINVAL
   if (beyond(from, length) || beyond(to, length)) return -EFBIG
   // First what may exchange the descriptor of a file that is copied within itself.
-  const out = s.streams.file(target, true)
-  const source = out && s.streams.file(node, false)
-  if (out === null || source === null) return s.streams.error
+  const out = s.file(target, targetHandle, true)
+  const source = out && s.file(node, handle, false)
+  if (out === null || source === null) return s.error
   const { view } = scratch
   view.setBigUint64(SCRATCH_RECORD, BigInt(from), true)
   view.setBigUint64(SCRATCH_RECORD + 8, BigInt(to), true)

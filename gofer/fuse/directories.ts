@@ -75,7 +75,7 @@ function list(s: Session, node: Node, withEntries: boolean): number {
       // What is gone again, or too much, comes without: the kernel then asks when it wants to know.
       const found = isSelf || statName(dirfd, records.at(nameAt)) !== 0 ? -1 : nodes.found(node, name)
       if (typeof found === 'number') w.zeros(ENTRY_SIZE)
-      else putEntry(w, found)
+      else putEntry(s, found)
     }
     // What is above the mount's root is nobody's business: there '..' is '.', as in any root directory.
     if (isSelf && length === 2 && node.id === ROOT_NODE) w.u32(node.inoLow).u32(node.inoHigh)

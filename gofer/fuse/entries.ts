@@ -1,6 +1,7 @@
 /**
- * Requests about what a name is and about attributes: lookup, forget, getattr, setattr, statfs. What the answers say holds
- * for good: nobody but the guest changes an exclusive mount, so its kernel asks once, also for what is not there.
+ * Requests about what a name is and about attributes: lookup, forget, getattr, setattr, statfs. What the answers say of an
+ * exclusive mount holds for good: nobody but the guest changes it, so its kernel asks once, also for what is not there. Of
+ * a shared one nothing holds longer than the question.
  */
 import {
   AT_EMPTY_PATH,
@@ -10,6 +11,7 @@ import {
   fstatfs,
   ftruncateFd,
   STATX_OFFSET,
+  truncateAddress,
   utimensat,
 } from '../../native/host-files.ts'
 import type { MessageWriter } from '../guest/codec.ts'
@@ -24,7 +26,7 @@ import {
   statMode,
   statName,
 } from '../guest/scratch.ts'
-import { EFBIG, ENOENT, EPROTO } from '../request.ts'
+import { EFBIG, EINVAL, EISDIR, ENOENT, EPROTO, S_IFREG } from '../request.ts'
 import type { Node } from './nodes.ts'
 import type { Session } from './session.ts'
 import {
@@ -32,12 +34,14 @@ import {
   FATTR_ATIME,
   FATTR_ATIME_NOW,
   FATTR_GID,
+  FATTR_HANDLE,
   FATTR_KILL_SUIDGID,
   FATTR_MODE,
   FATTR_MTIME,
   FATTR_MTIME_NOW,
   FATTR_SIZE,
   FATTR_UID,
+  GETATTR_HANDLE,
 } from './wire.ts'
 
 const PERMISSIONS = 0o7777
@@ -47,9 +51,9 @@ const S_IXGRP = 0o010
 const UTIME_NOW = 0x3fffffff
 const UTIME_OMIT = 0x3ffffffe
 const NO_ID = 0xffffffff
-/** Seconds: until the guest changes it itself, or its memory is needed. */
-const FOR_GOOD = 1_000_000_000
 const ENTRY_NODE_END = 16
+/** Longer than a tick of any host's clock. */
+const COARSE_SECONDS = 0.1
 
 /** As the kernel's new_decode_dev takes it. */
 const deviceNumber = (major: number, minor: number): number =>
@@ -71,14 +75,14 @@ function putAttributes(w: MessageWriter, deviceBits: number): void {
 }
 
 /** What a name is: the node whose file the last stat was of. */
-export function putEntry(w: MessageWriter, node: Node): void {
-  w.u64(node.id).u64(0).u64(FOR_GOOD).u64(FOR_GOOD).u32(0).u32(0)
-  putAttributes(w, node.deviceBits)
+export function putEntry(s: Session, node: Node): void {
+  s.w.u64(node.id).u64(0).u64(s.validity).u64(s.validity).u32(0).u32(0)
+  putAttributes(s.w, node.deviceBits)
 }
 
 /** The attributes of the last stat as an answer. */
 function answerAttributes(s: Session, node: Node): number {
-  s.w.u64(FOR_GOOD).u32(0).u32(0)
+  s.w.u64(s.validity).u32(0).u32(0)
   putAttributes(s.w, node.deviceBits)
   return 0
 }
@@ -88,8 +92,8 @@ export function lookup(s: Session, directory: Node): number {
   const dirfd = s.directory(directory)
   if (dirfd < 0) return dirfd
   const error = statName(dirfd, scratch.at(SCRATCH_NAME))
-  if (error === -ENOENT) {
-    s.w.zeros(ENTRY_NODE_END).u64(FOR_GOOD)
+  if (error === -ENOENT && !s.isShared) {
+    s.w.zeros(ENTRY_NODE_END).u64(s.validity)
     s.w.zeros(ENTRY_SIZE - ENTRY_NODE_END - 8)
     return 0
   }
@@ -97,10 +101,10 @@ export function lookup(s: Session, directory: Node): number {
 }
 
 /** The file of the last stat, which was of `name`, as an answer. */
-export function answerEntry(s: Session, directory: Node, name: string, fd = -1): number {
-  const node = s.nodes.found(directory, name, fd)
+export function answerEntry(s: Session, directory: Node, name: string): number {
+  const node = s.nodes.found(directory, name)
   if (typeof node === 'number') return node
-  putEntry(s.w, node)
+  putEntry(s, node)
   return 0
 }
 
@@ -124,11 +128,30 @@ export function batchForget(s: Session): number {
 }
 
 export function getattr(s: Session, node: Node): number {
-  s.r.skip(16)
-  return s.refuse() || s.nodes.stat(node) || answerAttributes(s, node)
+  const flags = s.r.u32()
+  s.r.skip(12)
+  const error = s.refuse() || s.nodes.stat(node)
+  if (error !== 0) return error
+  if (s.isShared && (flags & GETATTR_HANDLE) !== 0) distrustTime()
+  return answerAttributes(s, node)
 }
 
-/** Takes a time's seconds, whose nanoseconds are 24 bytes less its place among the seconds further on. */
+/**
+ * The guest's kernel asks by a handle before it reads what it has cached, and reads anew when the time of change is another
+ * one. A file that was written to just now may be again, at the same time as the host's coarse clock has it: until that
+ * is over it is told another time with each answer. Nobody is shown those: stat(2) asks without a handle.
+ */
+function distrustTime(): void {
+  const { view } = scratch
+  const at = STATX_OFFSET.mtime
+  const changed = statField(at) + statField(at + 4) * 2 ** 32 + statField(at + 8) / 1e9
+  if (Date.now() / 1000 - changed > COARSE_SECONDS) return
+  distrusted = (distrusted % 1000) + 1
+  view.setUint32(at + 8, (statField(at + 8) + distrusted) % 1e9, true)
+}
+let distrusted = 0
+
+/** A struct timespec of utimensat(2). */
 function putTime(at: number, low: number, high: number, ns: number, wanted: boolean, now: boolean): void {
   const { view } = scratch
   view.setUint32(at, low, true)
@@ -146,16 +169,21 @@ export function killPrivileges(fd: number): number {
   return kept === mode ? 0 : fchmodat(AT_FDCWD, fdName(fd), kept & PERMISSIONS)
 }
 
-function truncate(s: Session, node: Node, size: number): number {
+/** `fd`: of it, O_PATH; `handle`: by which it is open, or −1. */
+function truncate(s: Session, node: Node, size: number, fd: number, handle: number): number {
   if (size > Number.MAX_SAFE_INTEGER) return -EFBIG
-  const stream = s.streams.file(node, true)
-  return stream === null ? s.streams.error : ftruncateFd(stream.fd, size)
+  if (node.isDirectory) return -EISDIR
+  if (node.type !== S_IFREG) return -EINVAL
+  if (s.isShared && handle < 0) return truncateAddress(fdName(fd), size)
+  const stream = s.file(node, handle, true)
+  return stream === null ? s.error : ftruncateFd(stream.fd, size)
 }
 
 export function setattr(s: Session, node: Node): number {
   const { r } = s
   const valid = r.u32()
-  r.skip(12)
+  r.skip(4)
+  const handle = r.u64()
   const size = r.u64()
   r.skip(8)
   r.u64()
@@ -184,7 +212,9 @@ export function setattr(s: Session, node: Node): number {
   // chown clears S_ISUID: hence after it.
   if (error === 0 && (valid & FATTR_MODE) !== 0) error = fchmodat(AT_FDCWD, fdName(fd), mode)
   if (error === 0 && (valid & FATTR_SIZE) !== 0) {
-    error = truncate(s, node, size) || ((valid & FATTR_KILL_SUIDGID) !== 0 ? killPrivileges(fd) : 0)
+    error =
+      truncate(s, node, size, fd, (valid & FATTR_HANDLE) !== 0 ? handle : -1) ||
+      ((valid & FATTR_KILL_SUIDGID) !== 0 ? killPrivileges(fd) : 0)
   }
   // Last: all of the above may set times.
   if (error === 0 && (valid & (FATTR_ATIME | FATTR_MTIME)) !== 0) {

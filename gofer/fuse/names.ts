@@ -30,6 +30,7 @@ import {
   emptyString,
   fdName,
   MAX_LINK,
+  reopenFd,
   SCRATCH_NAME,
   SCRATCH_OTHER_NAME,
   SCRATCH_TEXT,
@@ -37,9 +38,11 @@ import {
   statFd,
   statField,
   statMode,
+  statName,
   statType,
 } from '../guest/scratch.ts'
 import {
+  EEXIST,
   EINVAL,
   ENAMETOOLONG,
   ENOENT,
@@ -136,15 +139,29 @@ export function symlink(s: Session, directory: Node): number {
   return error || finish(s, directory, dirfd, name, S_IFLNK, 0)
 }
 
-/** Zero-message opening: the file is known by its node. */
-function answerOpen(s: Session): number {
-  s.w.u64(0).u32(FOPEN_KEEP_CACHE).u32(0)
+/**
+ * What was opened with the node that was just found: a handle, or nothing, where files are known by their nodes and what
+ * is cached of them holds.
+ */
+function answerOpen(s: Session, node: Node, fd: number): number {
+  let handle = 0
+  if (s.isShared) {
+    // At worst, out of descriptors, it is held by its name alone.
+    s.nodes.hold(node)
+    node.opens++
+    handle = s.handles.adopt(node, fd)
+  } else s.streams.adopt(node, fd, true)
+  putEntry(s, node)
+  s.w
+    .u64(handle)
+    .u32(s.isShared ? 0 : FOPEN_KEEP_CACHE)
+    .u32(0)
   return 0
 }
 
 export function create(s: Session, directory: Node): number {
   const { r, shared } = s
-  r.u32()
+  const asked = r.u32()
   const mode = r.u32() & PERMISSIONS
   r.skip(8)
   const name = s.takeName(SCRATCH_NAME)
@@ -152,6 +169,7 @@ export function create(s: Session, directory: Node): number {
   if (dirfd < 0) return dirfd
   const flags = O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK | O_NOCTTY
   const fd = shared.descriptors.refuse() || shared.resolver.openName(dirfd, NAME, flags, mode)
+  if (fd === -EEXIST && s.isShared && (asked & O_EXCL) === 0) return openExisting(s, directory, dirfd, name, asked)
   if (fd < 0) return fd
   const error = finishNew(s, dirfd, fd, S_IFREG, mode)
   const node = error || s.nodes.found(directory, name)
@@ -159,9 +177,22 @@ export function create(s: Session, directory: Node): number {
     closeFd(fd)
     return node
   }
-  s.streams.adopt(node, fd, true)
-  putEntry(s.w, node)
-  return answerOpen(s)
+  return answerOpen(s, node, fd)
+}
+
+/** Somebody else made it first, which is no error without O_EXCL. */
+function openExisting(s: Session, directory: Node, dirfd: number, name: string, flags: number): number {
+  const node = statName(dirfd, NAME) || s.nodes.found(directory, name)
+  if (typeof node === 'number') return node
+  const handle = s.handles.add(node, flags, false)
+  const error = handle < 0 ? handle : s.nodes.stat(node)
+  if (error !== 0) {
+    s.nodes.forget(node.id, 1)
+    return error
+  }
+  putEntry(s, node)
+  s.w.u64(handle).u32(0).u32(0)
+  return 0
 }
 
 export function tmpfile(s: Session, directory: Node): number {
@@ -178,11 +209,16 @@ export function tmpfile(s: Session, directory: Node): number {
   if (fd < 0) return fd
   shared.descriptors.used++
   const error = finishNew(s, dirfd, fd, S_IFREG, mode)
-  if (error !== 0) {
+  const data = error || shared.descriptors.refuse() || reopenFd(fd, O_RDWR | O_NONBLOCK)
+  if (data < 0) {
     shared.descriptors.close(fd)
-    return error
+    return data
   }
-  return answerEntry(s, directory, '', fd) || answerOpen(s)
+  // Its stat is still the last one.
+  const node = s.nodes.found(directory, '', fd)
+  if (typeof node !== 'number') return answerOpen(s, node, data)
+  closeFd(data)
+  return node
 }
 
 export function link(s: Session, directory: Node): number {

@@ -3,9 +3,9 @@
  * host, so that hard links are one inode there.
  *
  * A node is held by its directory and name, which costs nothing on the host, and opened for the moment when something is
- * to be done to it. That finds the same file again, or none: nobody but the guest renames here, and what it renames is
- * told to {@link NodeTable}; whoever else does it gets ESTALE. A directory that something is looked up in, and a file
- * whose name goes, are held by an O_PATH descriptor.
+ * to be done to it. That finds the same file again, or none: what the guest renames is told to {@link NodeTable}; where
+ * others do it the guest looks names up again each time, and what it has open is held by an O_PATH descriptor meanwhile.
+ * So is a directory that something is looked up in, and a file whose name goes.
  *
  * What must stay true: one O_NOFOLLOW step from the directory's descriptor, and the file found there is the one that the
  * node is of. Nodes and descriptors are counted and bounded.
@@ -41,6 +41,9 @@ export class Node {
   lookups = 0
   /** O_PATH, or −1: it is held by name. */
   fd = -1
+  /** By how many handles it is open. */
+  opens = 0
+  /** Where it can be found; null: it has no name that is known. */
   parent: Node | null = null
   /** latin1 */
   name = ''
@@ -131,7 +134,7 @@ export class NodeTable {
       if (fd >= 0) node.fd = fd
       else this.setName(node, directory, name)
     } else if (fd >= 0) this.descriptors.close(fd)
-    else if (node.fd < 0 && (node.parent !== directory || node.name !== name)) {
+    else if (node !== this.root && (node.parent !== directory || node.name !== name)) {
       this.loseName(node)
       this.setName(node, directory, name)
     }
@@ -156,14 +159,13 @@ export class NodeTable {
     this.dropUnused(parent)
   }
 
-  /** Descriptor of a directory, kept with it; or −errno. */
+  /** A descriptor, kept with the node; or −errno. */
   hold(node: Node): number {
     if (node.fd >= 0) return node.fd
     const fd = this.open(node)
     if (fd < 0) return fd
     node.fd = fd
     this.descriptors.used++
-    this.loseName(node)
     return fd
   }
 
@@ -173,6 +175,15 @@ export class NodeTable {
   }
   giveBack(node: Node, fd: number): void {
     if (fd >= 0 && fd !== node.fd) closeFd(fd)
+  }
+
+  /** A handle is closed: the last one lets go of the descriptor, when the node can be found without. */
+  closed(node: Node): void {
+    node.opens--
+    if (node.opens > 0 || node.fd < 0 || node.parent === null || node === this.root) return
+    if (node.isDirectory || node.lookups === 0) return
+    this.descriptors.close(node.fd)
+    node.fd = -1
   }
 
   private open(node: Node): number {
@@ -203,7 +214,9 @@ export class NodeTable {
   /** A name is about to go: who is held by it is held by a descriptor from now on. */
   beforeRemoval(directory: Node, name: string): void {
     const node = directory.children?.get(name)
-    if (node !== undefined && this.hold(node) < 0) this.loseName(node)
+    if (node === undefined) return
+    this.hold(node)
+    this.loseName(node)
   }
 
   /** A name has moved; `exchange`: and the other to its place. */

@@ -9,7 +9,10 @@ import type { Resolver, ServedMount } from '../resolve.ts'
 import * as data from './data.ts'
 import * as directories from './directories.ts'
 import * as entries from './entries.ts'
+import { killPrivileges } from './entries.ts'
+import * as locks from './locks.ts'
 import * as names from './names.ts'
+import type { Node } from './nodes.ts'
 import { type Handler, type Request, Session, type Shared } from './session.ts'
 import * as wire from './wire.ts'
 import * as xattrs from './xattrs.ts'
@@ -18,6 +21,7 @@ const PAGE_SIZE = 4096
 /** Requests under way that nobody waits for: reading ahead, writing back. */
 const BACKGROUND = 64
 
+/** Of an exclusive mount. */
 const WANTED =
   wire.INIT_ASYNC_READ |
   wire.INIT_BIG_WRITES |
@@ -31,6 +35,18 @@ const WANTED =
   wire.INIT_NO_OPENDIR_SUPPORT
 /** The guest's kernel gathers what is written, and says when to clear S_ISUID instead of asking for it at each write. */
 const WANTED_TO_WRITE = wire.INIT_WRITEBACK_CACHE | wire.INIT_HANDLE_KILLPRIV_V2
+/** Of a mount that others change: what is cached is compared with the host's at each read, and locks are the host's. */
+const WANTED_SHARED =
+  wire.INIT_ASYNC_READ |
+  wire.INIT_BIG_WRITES |
+  wire.INIT_ASYNC_DIO |
+  wire.INIT_PARALLEL_DIROPS |
+  wire.INIT_MAX_PAGES |
+  wire.INIT_AUTO_INVAL_DATA |
+  wire.INIT_ATOMIC_O_TRUNC |
+  wire.INIT_POSIX_LOCKS |
+  wire.INIT_FLOCK_LOCKS |
+  wire.INIT_HANDLE_KILLPRIV_V2
 /** Without these the kernel would open and close what nobody here keeps open for it. */
 const NEEDED = wire.INIT_NO_OPEN_SUPPORT | wire.INIT_NO_OPENDIR_SUPPORT | wire.INIT_MAX_PAGES
 
@@ -41,10 +57,11 @@ function init(s: Session): number {
   r.u32()
   const offered = r.u32()
   if (!r.ok || major < wire.MAJOR || (major === wire.MAJOR && minor < wire.OLDEST_MINOR)) return -EPROTO
-  if (major === wire.MAJOR && (offered & NEEDED) !== NEEDED) return -EPROTO
-  s.nodes.reset()
+  if (major === wire.MAJOR && !s.isShared && (offered & NEEDED) !== NEEDED) return -EPROTO
+  s.reset()
   s.isReady = true
-  const wanted = s.exported.mount.readonly ? WANTED : WANTED | WANTED_TO_WRITE
+  const exclusive = s.exported.mount.readonly ? WANTED : WANTED | WANTED_TO_WRITE
+  const wanted = s.isShared ? WANTED_SHARED : exclusive
   // A newer major version asks again, by ours.
   w.u32(wire.MAJOR).u32(Math.min(minor, wire.MINOR)).u32(wire.MAX_DATA)
   w.u32((offered & wanted) >>> 0)
@@ -54,8 +71,31 @@ function init(s: Session): number {
   return 0
 }
 
-/** The kernel then knows, and asks no more. */
-const unnecessary: Handler = () => -ENOSYS
+/** Of an exclusive mount only: the kernel then knows, and asks no more. */
+const unlessShared =
+  (run: Handler): Handler =>
+  (s, node) =>
+    s.isShared ? run(s, node) : -ENOSYS
+
+function open(s: Session, node: Node): number {
+  const flags = s.r.u32()
+  const openFlags = s.r.u32()
+  const handle = s.refuse() || s.handles.add(node, flags, s.exported.mount.readonly)
+  if (handle < 0) return handle
+  const kills = (openFlags & wire.OPEN_KILL_SUIDGID) !== 0 && !s.exported.mount.readonly
+  if (kills) killPrivileges(s.handles.get(handle)!.fd)
+  s.w.u64(handle).u32(0).u32(0)
+  return 0
+}
+
+/** The directory is not lost when others rename it. */
+function opendir(s: Session, node: Node): number {
+  s.r.skip(8)
+  const fd = s.directory(node)
+  if (fd < 0) return fd
+  s.w.zeros(16)
+  return 0
+}
 
 function requests(): (Request | undefined)[] {
   const table: (Request | undefined)[] = []
@@ -77,8 +117,15 @@ function requests(): (Request | undefined)[] {
   add(wire.READDIRPLUS, directories.readdirplus)
   add(wire.GETXATTR, xattrs.getxattr)
   add(wire.LISTXATTR, xattrs.listxattr)
-  for (const opcode of [wire.OPEN, wire.OPENDIR, wire.FLUSH, wire.INTERRUPT]) add(opcode, unnecessary)
-  for (const opcode of [wire.RELEASE, wire.RELEASEDIR, wire.DESTROY]) add(opcode, () => 0)
+  add(wire.OPEN, unlessShared(open))
+  add(wire.OPENDIR, unlessShared(opendir))
+  add(wire.FLUSH, unlessShared(locks.flush))
+  add(wire.INTERRUPT, unlessShared(locks.interrupt))
+  add(wire.RELEASE, locks.release)
+  add(wire.GETLK, unlessShared(locks.getlk))
+  add(wire.SETLK, unlessShared(locks.setlk))
+  add(wire.SETLKW, unlessShared(locks.setlkw))
+  for (const opcode of [wire.RELEASEDIR, wire.DESTROY]) add(opcode, () => 0)
   const changing: [number, Handler][] = [
     [wire.SETATTR, entries.setattr],
     [wire.CREATE, names.create],

@@ -12,8 +12,10 @@ import { isName, MessageReader, MessageWriter } from '../guest/codec.ts'
 import type { Conversation } from '../guest/connection.ts'
 import type { Descriptors, ExportedMount } from '../guest/descriptors.ts'
 import { MAX_NAME, scratch } from '../guest/scratch.ts'
-import { EINVAL, EIO, ENAMETOOLONG, ENOSYS, ENOTDIR, EPROTO, EROFS, ESTALE } from '../request.ts'
+import { EBADF, EINVAL, EIO, ENAMETOOLONG, ENOSYS, ENOTDIR, EPROTO, EROFS, ESTALE } from '../request.ts'
 import type { Resolver } from '../resolve.ts'
+import { Handles, type OpenFile } from './handles.ts'
+import { Locks } from './locks.ts'
 import { type Node, NodeTable } from './nodes.ts'
 import { Streams } from './streams.ts'
 import { ANSWER_HEADER, INIT, MAX_DATA, MAX_FIELDS, REQUEST_HEADER } from './wire.ts'
@@ -37,6 +39,11 @@ export interface Shared {
   readonly requests: readonly (Request | undefined)[]
 }
 
+/** Seconds: until the guest changes it itself, or its memory is needed. */
+const FOR_GOOD = 1_000_000_000
+/** What a handler returns whose answer is to follow. */
+export const LATER = -100_000
+
 /** Before the kernel has said what it can. */
 const FIRST_LIMIT = 4096
 
@@ -48,10 +55,19 @@ export class Session implements Conversation {
   readonly w: MessageWriter
   readonly nodes: NodeTable
   readonly streams: Streams
+  readonly handles: Handles
+  readonly locks: Locks
+  /** Others change it, too: nothing that is answered stays valid. */
+  readonly isShared: boolean
+  /** Seconds. */
+  readonly validity: number
   isReady = false
   /** Who asks. */
   uid = 0
   gid = 0
+  pid = 0
+  uniqueLow = 0
+  uniqueHigh = 0
   private nameError = 0
 
   constructor(shared: Shared, exported: ExportedMount, input: HostMemory, output: HostMemory) {
@@ -63,6 +79,10 @@ export class Session implements Conversation {
     this.streams = new Streams(descriptors)
     this.nodes = new NodeTable(exported, resolver, descriptors, (node) => this.streams.close(node))
     this.streams.nodes = this.nodes
+    this.handles = new Handles(this.nodes, descriptors)
+    this.locks = new Locks(this, descriptors)
+    this.isShared = exported.mount.shared
+    this.validity = this.isShared ? 0 : FOR_GOOD
   }
 
   get limit(): number {
@@ -73,29 +93,43 @@ export class Session implements Conversation {
     const { r, w } = this
     const { view } = r.memory
     const opcode = view.getUint32(at + 4, true)
-    const uniqueLow = view.getUint32(at + 8, true)
-    const uniqueHigh = view.getUint32(at + 12, true)
+    this.uniqueLow = view.getUint32(at + 8, true)
+    this.uniqueHigh = view.getUint32(at + 12, true)
     const start = w.pos
     r.start(at + 16, at + size)
     const id = r.u64()
     this.uid = r.u32()
     this.gid = r.u32()
-    r.u64()
+    this.pid = r.u32()
+    r.u32()
     w.pos = start + ANSWER_HEADER
     this.nameError = 0
     const request = this.shared.requests[opcode]
     const result = request === undefined ? -ENOSYS : this.dispatch(request, opcode, id)
-    if (request?.silent) {
-      w.pos = start
-      return
-    }
-    const end = result < 0 ? start + ANSWER_HEADER : w.pos
+    if (request?.silent || result === LATER) w.pos = start
+    else this.answer(start, Math.min(result, 0), this.uniqueLow, this.uniqueHigh)
+    this.locks.retry()
+  }
+
+  /** Puts the header in front of the fields that are there. */
+  answer(start: number, error: number, uniqueLow: number, uniqueHigh: number): void {
+    const { w } = this
+    const end = error < 0 ? start + ANSWER_HEADER : w.pos
     w.pos = start
     w.u32(end - start)
-      .u32(Math.min(result, 0))
+      .u32(error)
       .u32(uniqueLow)
       .u32(uniqueHigh)
     w.pos = end
+  }
+
+  /** Whether somebody waits for what may come without a message. */
+  get isWaiting(): boolean {
+    return this.locks.isWaiting
+  }
+  /** Looks for it. */
+  tick(): void {
+    this.locks.retry(true)
   }
 
   private dispatch(request: Request, opcode: number, id: number): number {
@@ -124,6 +158,19 @@ export class Session implements Conversation {
     return scratch.bytes.toString('latin1', at, at + n)
   }
 
+  /** What of a regular file is open for a request; null: {@link error} says why not. */
+  file(node: Node, handle: number, write: boolean): OpenFile | null {
+    if (this.isShared) {
+      const open = this.handles.get(handle)
+      this.error = -EBADF
+      return open?.node === node ? open : null
+    }
+    const stream = this.streams.file(node, write)
+    this.error = this.streams.error
+    return stream
+  }
+  error = 0
+
   /** 0, or why the request is refused: it is malformed or names nothing. */
   refuse(): number {
     if (!this.r.complete) return -EPROTO
@@ -138,6 +185,8 @@ export class Session implements Conversation {
   }
 
   reset(): void {
+    this.locks.reset()
+    this.handles.reset()
     this.nodes.reset()
   }
 }

@@ -1,7 +1,8 @@
 /**
- * What is open for data. The guest's kernel does not say when it opens and closes files (FUSE_NO_OPEN_SUPPORT: that is two
- * messages less for each), so they are opened when they are first read or written, and closed when others are needed more
- * or their node is forgotten.
+ * What is open for data. Of an exclusive mount the guest's kernel does not say when it opens and closes files
+ * (FUSE_NO_OPEN_SUPPORT: that is two messages less for each), so they are opened when they are first read or written, and
+ * closed when others are needed more or their node is forgotten. So are directories of any mount; files of a shared one
+ * are handles.ts.
  *
  * Only regular files and directories are ever opened: the type is that of the descriptor that is opened again, which no
  * rename can change.

@@ -78,8 +78,14 @@ export const READDIR = 28
 export const RELEASEDIR = 29
 export const FSYNCDIR = 30
 /** u32 flags, mode, umask, – · name → entry · as OPEN */
+/** u64 handle, owner, start, end (inclusive) · u32 F_*LCK, pid, LK_*, – → u64 start, end · u32 F_*LCK, pid */
+export const GETLK = 31
+/** the same → nothing */
+export const SETLK = 32
+/** It waits, until it is interrupted. */
+export const SETLKW = 33
 export const CREATE = 35
-/** u64 unique of the request that nobody waits for any more */
+/** u64 unique of the request whose process has a signal */
 export const INTERRUPT = 36
 export const DESTROY = 38
 /** u32 count · u32 · (u64 node · u64 lookups)… No answer. */
@@ -101,17 +107,28 @@ export const FATTR_MODE = 1
 export const FATTR_UID = 2
 export const FATTR_GID = 4
 export const FATTR_SIZE = 8
+export const FATTR_HANDLE = 0x40
 export const FATTR_ATIME = 0x10
 export const FATTR_MTIME = 0x20
 export const FATTR_ATIME_NOW = 0x80
 export const FATTR_MTIME_NOW = 0x100
 export const FATTR_KILL_SUIDGID = 0x800
 
+export const GETATTR_HANDLE = 1
+/** Of cached pages, by any handle. */
+export const WRITE_CACHE = 1
 export const WRITE_KILL_SUIDGID = 4
+export const OPEN_KILL_SUIDGID = 1
+export const RELEASE_FLOCK_UNLOCK = 2
+export const LK_FLOCK = 1
 export const FOPEN_KEEP_CACHE = 2
 
 export const INIT_ASYNC_READ = 1
+export const INIT_POSIX_LOCKS = 2
+export const INIT_ATOMIC_O_TRUNC = 8
 export const INIT_BIG_WRITES = 0x20
+export const INIT_FLOCK_LOCKS = 0x400
+export const INIT_AUTO_INVAL_DATA = 0x1000
 export const INIT_DO_READDIRPLUS = 0x2000
 export const INIT_READDIRPLUS_AUTO = 0x4000
 export const INIT_ASYNC_DIO = 0x8000

@@ -6,9 +6,8 @@
  * more than two messages' worth of memory each way. An impossible size ends the connection: what follows has no meaning.
  */
 import { closeFd, fcntlAddress, HostMemory, pollAddress, readAddress, writeAddress } from '../../native/host-files.ts'
-import { EAGAIN } from '../request.ts'
+import { EAGAIN, EINTR } from '../request.ts'
 
-const EINTR = 4
 const F_GETFL = 3
 const F_SETFL = 4
 const O_NONBLOCK = 0o4000
@@ -16,6 +15,8 @@ const POLLIN = 1
 const POLLOUT = 4
 /** struct pollfd */
 const POLLFD_SIZE = 8
+/** Between looks at what somebody waits for. */
+const TICK_MS = 20
 /** Of the first message, which agrees on a larger size. */
 const FIRST_SIZE = 4096
 
@@ -28,6 +29,9 @@ export interface Conversation {
   readonly w: { memory: HostMemory; pos: number }
   /** Serves the message of `size` bytes at `at` of the input; puts the response behind `w.pos`. */
   serve(at: number, size: number): void
+  /** Whether somebody waits for an answer that no message brings about; {@link tick} then looks whether there is one. */
+  readonly isWaiting?: boolean
+  tick?(): void
   /** The end: closes all that was opened. */
   reset(): void
 }
@@ -129,6 +133,17 @@ class Connection {
     return true
   }
 
+  get isWaiting(): boolean {
+    return this.session.isWaiting === true
+  }
+
+  /** False at the connection's end. */
+  tick(): boolean {
+    if (this.isBlocked) return true
+    this.session.tick!()
+    return this.flush()
+  }
+
   close(): void {
     this.isClosed = true
     this.session.reset()
@@ -142,19 +157,27 @@ export function serveConnections(conversations: ReadonlyMap<number, Begin>): num
   let open = [...conversations].map(([fd, begin]) => new Connection(fd, begin))
   for (const fd of fds) fcntlAddress(fd, F_SETFL, fcntlAddress(fd, F_GETFL, 0) | O_NONBLOCK)
   const set = new HostMemory(fds.length * POLLFD_SIZE)
+  let looked = 0
   while (open.length > 0) {
     for (let i = 0; i < open.length; i++) {
       const c = open[i]!
       set.view.setInt32(i * POLLFD_SIZE, c.fd, true)
       set.view.setUint32(i * POLLFD_SIZE + 4, c.isBlocked ? POLLOUT : POLLIN, true)
     }
-    const n = pollAddress(set.address, open.length, -1)
+    const n = pollAddress(set.address, open.length, open.some((c) => c.isWaiting) ? TICK_MS : -1)
     if (n < 0 && n !== -EINTR) return n
     let ended = false
+    const looks = open.some((c) => c.isWaiting) && performance.now() - looked > TICK_MS / 2
+    if (looks) looked = performance.now()
+    for (const c of open) {
+      if (!looks || !c.isWaiting || c.tick()) continue
+      c.close()
+      ended = true
+    }
     for (let i = 0; i < open.length; i++) {
       if (n <= 0 || set.view.getUint16(i * POLLFD_SIZE + 6, true) === 0) continue
       const c = open[i]!
-      if (c.turn()) continue
+      if (c.isClosed || c.turn()) continue
       c.close()
       ended = true
     }

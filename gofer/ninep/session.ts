@@ -9,12 +9,13 @@ import type { HostMemory } from '../../native/host-files.ts'
 import { isName, MessageReader, MessageWriter } from '../guest/codec.ts'
 import type { Conversation } from '../guest/connection.ts'
 import type { Descriptors } from '../guest/descriptors.ts'
+import { LockTable } from '../guest/locks.ts'
 import { MAX_NAME, scratch } from '../guest/scratch.ts'
 import { EBADF, EINVAL, EIO, ENAMETOOLONG, EOPNOTSUPP, EPROTO, EROFS } from '../request.ts'
 import type { Resolver } from '../resolve.ts'
 import { type Fid, FidTable } from './fids.ts'
 import type { Handle } from './handles.ts'
-import { LockTable } from './locks.ts'
+import { lockKey } from './locks.ts'
 import { HEADER_SIZE, MIN_MSIZE, RLERROR, TVERSION } from './wire.ts'
 
 export type Handler = (s: Session) => number
@@ -121,7 +122,7 @@ export class Session implements Conversation {
   /** Closes what the fid held. */
   release(fid: Fid): void {
     const { handle, openFd } = fid
-    if (fid.hasLocks) this.locks.releaseFid(fid)
+    if (fid.hasLocks) this.locks.release(lockKey(handle), fid)
     if (openFd >= 0 && openFd !== handle.fd) this.shared.descriptors.close(openFd)
     if (fid.xattr !== null) this.xattrBytes -= fid.xattr.size
     handle.release()

@@ -98,7 +98,7 @@ struct mount_order {
 	bool is_file;
 };
 
-/* Who serves the mounts: gofers by ports, the root by 9P or FUSE; or one file system of the VM, with a folder for each port. */
+/* Who serves the mounts: gofers by ports; or one file system of the VM, with a folder for each port. */
 enum shared_by { BY_NINEP, BY_VIRTIO_9P, BY_VIRTIOFSD, BY_FUSE };
 #define BY_GOFER(order) ((order)->shared_by == BY_NINEP || (order)->shared_by == BY_FUSE)
 
@@ -249,13 +249,14 @@ void join_main(pid_t init, uint32_t container, struct process_order *o, int sync
 void control_start(void);
 void handle_frame(const unsigned char *frame, uint32_t length);
 
-/* fuse.c: the device and a detached mount: 0 or -errno. */
-int fuse_make(int *device, int *mounted);
+/* fuse.c: the device and a detached mount, whose root is a file or a folder: 0 or -errno. */
+int fuse_make(bool is_file, int *device, int *mounted);
 
 /* relay.c: ports of mounts, in a process of their own. */
 pid_t relay_start(void);
 int relay_open(int port, int transport[2]); /* 0, or -errno */
-int relay_mount(int port, int *mounted);    /* by FUSE: a detached mount; the same */
+/* By FUSE: a detached mount, whose root is a file or a folder; the same. */
+int relay_mount(int port, bool is_file, int *mounted);
 int find_port(const char *name);
 
 /* network.c */

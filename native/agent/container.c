@@ -97,6 +97,19 @@ static void mount_9p(const struct container_order *o, int port, const char *anam
 	close(fds[1]);
 }
 
+static int fuse_mount(const struct container_order *o, int port)
+{
+	return port >= 0 && port < 64 ? o->transport[port][0] : -1;
+}
+
+/* A detached mount to its place. Takes it. */
+static void move_mount_to(int made, int point, const char *source, const char *destination)
+{
+	if (syscall(SYS_move_mount, made, "", point, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+		fail("mounting %s on %s", source, destination);
+	close(made);
+}
+
 /* The folder of a mount in the VM's shared file system, which is mounted with the first of them. */
 static void mount_share(const struct container_order *o, int port, const char *source, const char *target)
 {
@@ -114,21 +127,14 @@ static void mount_share(const struct container_order *o, int port, const char *s
 		fail("mounting %s from the shared files", source);
 }
 
-static void move_fuse(const struct container_order *o, int port, const char *target)
-{
-	int made = o->transport[port][0];
-
-	if (syscall(SYS_move_mount, made, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH))
-		fail("mounting %s from the gofer", target);
-	close(made);
-}
-
 static void mount_files(const struct container_order *o, int port, const char *aname, const char *cache,
 			const char *source, const char *target)
 {
-	if (o->shared_by == BY_FUSE && port == o->root_port)
-		move_fuse(o, port, target);
-	else if (BY_GOFER(o))
+	if (o->shared_by == BY_FUSE) {
+		int point = open(target, O_PATH | O_CLOEXEC);
+		move_mount_to(fuse_mount(o, port), point, source, target);
+		close(point);
+	} else if (BY_GOFER(o))
 		mount_9p(o, port, aname, cache, source, target);
 	else
 		mount_share(o, port, source, target);
@@ -193,13 +199,13 @@ static void mount_one(const struct container_order *o, const struct mount_order 
 	if (fd < 0)
 		fail("mount point %s", m->destination);
 	if (made >= 0) {
-		if (syscall(SYS_move_mount, made, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
-			fail("mounting %s on %s", m->source, m->destination);
-		close(made);
+		move_mount_to(made, fd, m->source, m->destination);
 		close(fd);
 		return;
 	}
-	if (m->type == MOUNT_GOFER) {
+	if (m->type == MOUNT_GOFER && o->shared_by == BY_FUSE) {
+		move_mount_to(fuse_mount(o, m->port), fd, m->source, m->destination);
+	} else if (m->type == MOUNT_GOFER) {
 		char own[40];
 		snprintf(own, sizeof own, "/run/mount%d", m->port);
 		snprintf(aname, sizeof aname, "%s", m->options);

@@ -105,8 +105,8 @@ static void create(uint32_t seq, struct reader *r)
 	had_container = true;
 	for (uint32_t i = 0; i <= o.mount_count && !error && BY_GOFER(&o); i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
-		if (port >= 0 && !i && o.shared_by == BY_FUSE)
-			error = -relay_mount(port, o.transport[port]);
+		if (port >= 0 && o.shared_by == BY_FUSE)
+			error = -relay_mount(port, i && o.mounts[i - 1].is_file, o.transport[port]);
 		else if (port >= 0)
 			error = -relay_open(port, o.transport[port]);
 	}

@@ -28,7 +28,7 @@ static void set_read_ahead(int mounted)
 	write_text(path, READ_AHEAD);
 }
 
-int fuse_make(int *device, int *mounted)
+int fuse_make(bool is_file, int *device, int *mounted)
 {
 	char number[16];
 
@@ -38,7 +38,7 @@ int fuse_make(int *device, int *mounted)
 		return -errno;
 	snprintf(number, sizeof number, "%d", *device);
 	/* The guest's kernel checks permissions, by the attributes that it is told. */
-	const char *const options[][2] = { { "source", "rootfs" },	  { "fd", number },	   { "rootmode", "40000" },
+	const char *const options[][2] = { { "source", "gofer" },	  { "fd", number },	   { "rootmode", is_file ? "100000" : "40000" },
 					   { "user_id", "0" },		  { "group_id", "0" },
 					   { "default_permissions", NULL }, { "allow_other", NULL } };
 	int context = syscall(SYS_fsopen, "fuse", FSOPEN_CLOEXEC);

@@ -60,7 +60,7 @@ struct relay {
 
 /* What pid 1 asks for. */
 struct wish {
-	unsigned char number, fuse;
+	unsigned char number, fuse, is_file;
 };
 
 static struct relay *relays[MAX_RELAYS];
@@ -286,7 +286,7 @@ static void open_ports(int ours[PREPARED][2])
 		r->in = r->out = r->detached = -1;
 		r->port = open_port(entry->d_name);
 		if (number == 0)
-			fuse_make(&r->device, &r->detached);
+			fuse_make(false, &r->device, &r->detached);
 		if (number < PREPARED) {
 			r->in = ours[number][0];
 			r->out = ours[number][1];
@@ -309,10 +309,10 @@ static void become_fuse(struct relay *r, int device)
 }
 
 /*
- * In the relay: 0 or an errno. Takes the pipes over; in -1: it has them. `mounted`: it is to be by FUSE, and the mount is
- * left there.
+ * In the relay: 0 or an errno. Takes the pipes over; in -1: it has them. `mounted`: it is to be by FUSE, and the mount, of a
+ * file or a folder, is left there.
  */
-static int attach(unsigned number, int in, int out, int *mounted)
+static int attach(unsigned number, int in, int out, bool is_file, int *mounted)
 {
 	struct relay *r;
 	char name[16];
@@ -353,8 +353,9 @@ static int attach(unsigned number, int in, int out, int *mounted)
 	pthread_mutex_unlock(&relays_lock);
 	bool started = r->in >= 0;
 	if (mounted) {
-		*mounted = r->detached, device = r->device;
-		if (*mounted < 0 && (error = -fuse_make(&device, mounted)))
+		if (!is_file)
+			*mounted = r->detached, device = r->device;
+		if (*mounted < 0 && (error = -fuse_make(is_file, &device, mounted)))
 			return error;
 		become_fuse(r, device);
 	} else if (in >= 0) {
@@ -380,9 +381,9 @@ static void hear(int from)
 	if (count < 0)
 		_exit(0);
 	if (count == 2)
-		answer = attach(wish.number, ends[0], ends[1], NULL);
+		answer = attach(wish.number, ends[0], ends[1], false, NULL);
 	else if (count == 0)
-		answer = attach(wish.number, -1, -1, wish.fuse ? &mounted : NULL);
+		answer = attach(wish.number, -1, -1, wish.is_file, wish.fuse ? &mounted : NULL);
 	for (int i = 0; answer && i < count; i++)
 		close(ends[i]);
 	pass_fds(from, &answer, 1, &mounted, mounted >= 0);
@@ -485,9 +486,9 @@ int relay_open(int port, int transport[2])
 	return 0;
 }
 
-int relay_mount(int port, int *mounted)
+int relay_mount(int port, bool is_file, int *mounted)
 {
-	struct wish wish = { .number = port, .fuse = 1 };
+	struct wish wish = { .number = port, .fuse = 1, .is_file = is_file };
 	unsigned char answer = EIO;
 	int fds[MAX_PASSED];
 

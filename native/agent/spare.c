@@ -95,7 +95,7 @@ static int listed(struct container_order *o, int **list)
 	for (int port = 0; port < 64; port++)
 		if (port == o->root_port || o->transport[port][0] >= 0) {
 			list[count++] = &o->transport[port][0];
-			if (o->shared_by != BY_FUSE || port != o->root_port)
+			if (o->shared_by != BY_FUSE)
 				list[count++] = &o->transport[port][1];
 		}
 	return count;

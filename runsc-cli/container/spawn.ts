@@ -142,12 +142,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
     const goferArgs: (string | number)[] = ['--config-fd', goferFds.add(goferConfig)]
     const lifeline = goferFds.add(goferForGofer)
     const sessions = ninep.map(([, there]) => goferFds.add(there))
-    // The root file system is the first, and exclusively the container's.
-    const byFuse = fs === 'fuse' ? 1 : 0
-    const [root, first, last] = [sessions[0], sessions[byFuse], sessions.at(-1)]
-    if (!vm) goferArgs.push('--socket-fd', lifeline)
-    if (byFuse) goferArgs.push('--fuse-fds', `${root}-${root}`)
-    if (first !== undefined) goferArgs.push('--ninep-fds', `${first}-${last}`)
+    const option = fs === 'fuse' ? '--fuse-fds' : '--ninep-fds'
+    goferArgs.push(...(vm ? [option, `${sessions[0]}-${sessions.at(-1)}`] : ['--socket-fd', lifeline]))
     if (phases >= 0) goferArgs.push('--phases-fd', goferFds.add(phases))
     const { pid } = startProcess({
       program: 'gofer',

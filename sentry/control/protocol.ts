@@ -138,7 +138,7 @@ export interface MicrovmConfig {
   fs: MicrovmFs
 }
 
-/** The gofer, by FUSE (its root file system; volumes by 9P) or by 9P alone; or others without a gofer. */
+/** The gofer, by FUSE or by 9P; or others without a gofer. */
 export type MicrovmFs = 'fuse' | '9p' | 'virtio-9p' | 'virtiofsd'
 export const isByGofer = (fs: MicrovmFs): boolean => fs === 'fuse' || fs === '9p'
 

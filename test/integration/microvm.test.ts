@@ -5,18 +5,22 @@
 import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
+  closeSync,
   existsSync,
   globSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   rmSync,
   statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -185,7 +189,7 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
     expect(readFileSync(single, 'utf8')).toBe('two\n')
   })
 
-  describe.each(['virtio-9p', 'virtiofsd'])('files by %s instead of the gofer', (fs) => {
+  describe.each(['fuse', '9p', 'virtio-9p', 'virtiofsd'])('files by %s', (fs) => {
     const server = fs === 'virtiofsd' ? ['/usr/libexec/virtiofsd', '/usr/lib/qemu/virtiofsd'].some(existsSync) : true
     const v = new Workspace('--platform=microvm', `--microvm-fs=${fs}`)
     afterAll(() => v.clean())
@@ -247,6 +251,81 @@ describe.skipIf(why)(`containers in a virtual machine ${why}`, { timeout: 120_00
       expect(r.status).toBe(128)
       expect(r.stderr).toMatch(/virtiofsd is not installed \(Debian/)
     })
+  })
+
+  test.skipIf(!existsSync('/usr/bin/python3'))(
+    'a volume: host and guest see at once what the other has written',
+    async () => {
+      const folder = join(base, 'seen')
+      mkdirSync(folder)
+      for (const name of ['a', 'b']) writeFileSync(join(folder, name), '--------')
+      // Both keep their files open; a round takes less than a tick of the host's clock.
+      const echo = `import os
+a=os.open('/seen/a',os.O_RDONLY); b=os.open('/seen/b',os.O_RDWR); last=b''
+while last!=b'done----':
+    v=os.pread(a,8,0)
+    if v!=last: os.pwrite(b,v,0); last=v`
+      const guest = run([
+        TSSANDBOX,
+        '--platform=microvm',
+        'do',
+        '-v',
+        `${folder}:/seen`,
+        '--',
+        '/usr/bin/python3',
+        '-c',
+        echo,
+      ])
+      const [a, b] = [openSync(join(folder, 'a'), 'r+'), openSync(join(folder, 'b'), 'r')]
+      const seen = Buffer.alloc(8)
+      for (let i = 0; i <= 200; i++) {
+        const value = i === 200 ? 'done----' : String(i).padStart(8, '0')
+        writeSync(a, value, 0)
+        // Quicker than `until`, and for a Python that takes its time to start.
+        for (const end = Date.now() + 60_000; Date.now() < end && seen.toString() !== value; ) {
+          await new Promise((resolve) => setImmediate(resolve))
+          readSync(b, seen, 0, 8, 0)
+        }
+        expect(seen.toString()).toBe(value)
+      }
+      closeSync(a)
+      closeSync(b)
+      expect(await guest).toMatchObject({ code: 0, stderr: '' })
+    },
+  )
+
+  test('a root: links, renames, absent names, attributes, what is removed and still open', () => {
+    const script =
+      'cd /w; cat none 2>&1; echo x > none; cat none; ln none hard; echo y >> hard; cat none; stat -c "%h %s" none; ' +
+      'mkdir d; mv none d/n; cat d/n; mv d e; cat e/n; exec 3< e/n; rm e/n; cat <&3; rmdir e; ls; ' +
+      'truncate -s 70000 big; echo end >> big; tail -c 4 big; stat -c %s big; mv big hard; stat -c %s hard; ' +
+      'i=0; while [ $i -lt 300 ]; do echo $i > f$i; i=$((i+1)); done; ls | wc -l; rm f*; ls; ls /w/none 2>&1'
+    const dir = sh(script, undefined, true)
+    mkdirSync(join(dir, 'rootfs/w'))
+    const { out } = w.run(['run', '--bundle', dir, newId()])
+    const none = "cat: can't open 'none': No such file or directory"
+    const lines = [
+      none,
+      'x',
+      'x',
+      'y',
+      '2 4',
+      'x',
+      'y',
+      'x',
+      'y',
+      'x',
+      'y',
+      'hard',
+      'end',
+      '70004',
+      '70004',
+      '301',
+      'hard',
+    ]
+    expect(out.split('\n').slice(0, lines.length)).toEqual(lines)
+    expect(out).toMatch(/none: No such file or directory\n$/)
+    expect(statSync(join(dir, 'rootfs/w/hard')).size).toBe(70004)
   })
 
   test('what the container writes is there when it has ended', () => {

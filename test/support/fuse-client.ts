@@ -41,6 +41,17 @@ export interface DirectoryEntry {
   name: string
 }
 
+/** F_RDLCK 0, F_WRLCK 1, F_UNLCK 2. */
+export interface LockRequest {
+  handle: number
+  owner: number
+  type: number
+  start?: number
+  last?: number | bigint
+  flock?: boolean
+  pid?: number
+}
+
 const TIMEOUT_MS = 20_000
 const ALL_FLAGS = 0x7fff_ffff
 
@@ -166,8 +177,8 @@ export class FuseClient {
   forgetAll(nodes: readonly number[]): void {
     this.tell(wire.BATCH_FORGET, 0, u32(nodes.length), u32(0), ...nodes.flatMap((n) => [u64(n), u64(1)]))
   }
-  getattr(node: number): Attributes | number {
-    const error = this.call(wire.GETATTR, node, u32(0), u32(0), u64(0))
+  getattr(node: number, flags = 0): Attributes | number {
+    const error = this.call(wire.GETATTR, node, u32(flags), u32(0), u64(0))
     if (error) return error
     this.take64()
     this.take64()
@@ -207,6 +218,45 @@ export class FuseClient {
   tmpfile(node: number, mode: number): Entry | number {
     return this.entry(this.call(wire.TMPFILE, node, u32(2), u32(mode), u32(0), u32(0), cstr('#1')))
   }
+  /** The handle, of shared mounts. */
+  open(node: number, flags: number, openFlags = 0): number {
+    return this.call(wire.OPEN, node, u32(flags), u32(openFlags)) || this.take64()
+  }
+  /** That of the last {@link create}. */
+  get created(): number {
+    return this.take64()
+  }
+  release(node: number, handle: number, owner = 0): number {
+    return this.call(wire.RELEASE, node, u64(handle), u32(0), u32(wire.RELEASE_FLOCK_UNLOCK), u64(owner))
+  }
+  flush(node: number, handle: number, owner: number): number {
+    return this.call(wire.FLUSH, node, u64(handle), u32(0), u32(0), u64(owner))
+  }
+  private lockFields(l: LockRequest): Buffer[] {
+    const { handle, owner, type, start = 0, last = 0x7fff_ffff_ffff_ffffn, flock = false, pid = owner } = l
+    const range = [u64(start), u64(last), u32(type), u32(pid)]
+    return [u64(handle), u64(owner), ...range, u32(flock ? wire.LK_FLOCK : 0), u32(0)]
+  }
+  setlk(node: number, l: LockRequest): number {
+    return this.call(wire.SETLK, node, ...this.lockFields(l))
+  }
+  /** Sends it; the number that its answer will have. */
+  waitFor(node: number, l: LockRequest): number {
+    this.tell(wire.SETLKW, node, ...this.lockFields(l))
+    return this.unique
+  }
+  /** Number and error of the next answer. */
+  next(): [number, number] {
+    const m = this.receive()!
+    return [Number(m.readBigUInt64LE(8)), m.readInt32LE(4)]
+  }
+  interrupt(unique: number): void {
+    this.tell(wire.INTERRUPT, 0, u64(unique))
+  }
+  getlk(node: number, l: LockRequest): { start: number; last: bigint; type: number; pid: number } | number {
+    const error = this.call(wire.GETLK, node, ...this.lockFields(l))
+    return error || { start: this.take64(), last: this.takeBig(), type: this.take32(), pid: this.take32() }
+  }
   unlink(node: number, name: string): number {
     return this.call(wire.UNLINK, node, cstr(name))
   }
@@ -220,13 +270,20 @@ export class FuseClient {
   readlink(node: number): string | number {
     return this.call(wire.READLINK, node) || this.body.toString()
   }
-  read(node: number, offset: number | bigint, size: number): Buffer | number {
-    const error = this.call(wire.READ, node, u64(0), u64(offset), u32(size), u32(0), u64(0), u32(0), u32(0))
+  read(node: number, offset: number | bigint, size: number, handle = 0): Buffer | number {
+    const error = this.call(wire.READ, node, u64(handle), u64(offset), u32(size), u32(0), u64(0), u32(0), u32(0))
     return error || this.body
   }
-  write(node: number, offset: number | bigint, data: string | Uint8Array, flags = 0): number {
+  write(
+    node: number,
+    offset: number | bigint,
+    data: string | Uint8Array,
+    flags = 0,
+    handle = 0,
+    openFlags = 0,
+  ): number {
     const bytes = Buffer.from(data as string)
-    const fields = [u64(0), u64(offset), u32(bytes.length), u32(flags), u64(0), u32(0), u32(0), bytes]
+    const fields = [u64(handle), u64(offset), u32(bytes.length), u32(flags), u64(0), u32(openFlags), u32(0), bytes]
     return this.call(wire.WRITE, node, ...fields) || this.take32()
   }
   /** All of a directory, a page at a time. */
