@@ -26,7 +26,7 @@ import {
   MS_RELATIME,
 } from '../sentry/vfs/mount.ts'
 import type { Path } from '../sentry/vfs/path.ts'
-import { LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt } from '../sentry/vfs/path-walk.ts'
+import { LOOKUP_EMPTY, LOOKUP_FOLLOW, lookAt, walkAt } from '../sentry/vfs/path-walk.ts'
 import { MAY_EXEC, MAY_WRITE, permissionFor } from '../sentry/vfs/permission.ts'
 
 const TWO32 = 0x1_0000_0000
@@ -84,8 +84,8 @@ export function statOpened(t: Task, fd: number, inode: Inode): void {
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {
   const name = t.readPath(nameAddr)
   if (typeof name === 'number') return name
-  const path = walkAt(t, AT_FDCWD, name, flags)
-  return typeof path === 'number' ? path : writeStat(t, out, path.inode)
+  const inode = lookAt(t, AT_FDCWD, name, flags)
+  return typeof inode === 'number' ? inode : writeStat(t, out, inode)
 }
 
 export function sysStat(t: Task): SysRet {
@@ -112,8 +112,8 @@ export function sysNewfstatat(t: Task): SysRet {
   }
   const lookup =
     ((flags & AT_SYMLINK_NOFOLLOW) === 0 ? LOOKUP_FOLLOW : 0) | ((flags & AT_EMPTY_PATH) !== 0 ? LOOKUP_EMPTY : 0)
-  const path = walkAt(t, dirfd, name, lookup)
-  return typeof path === 'number' ? path : writeStat(t, t.argPtr(2), path.inode)
+  const inode = lookAt(t, dirfd, name, lookup)
+  return typeof inode === 'number' ? inode : writeStat(t, t.argPtr(2), inode)
 }
 
 const STATX_BASIC_STATS = 0x7ff

@@ -137,6 +137,13 @@ export abstract class Inode {
   lookup(_name: string): Inode | number {
     return -ENOTDIR
   }
+  /**
+   * The attributes of what is called `name`, where they are at hand and nothing stands for the file yet: an object that
+   * counts until the next call and is good for nothing else. null: {@link lookup} knows.
+   */
+  glance(_name: string): Inode | null {
+    return null
+  }
   create(_name: string, _mode: number, _creds: Credentials): Inode | number {
     return -EACCES
   }

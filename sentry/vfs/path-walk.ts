@@ -205,6 +205,14 @@ export class Nameidata {
     }
   }
 
+  /** What the current directory shows of `name`, one component that nobody has looked up, or null. */
+  glance(name: string): Inode | null {
+    const dir = this.dentry.inode!
+    if (!dir.isDir || this.dentry.child(name) !== undefined || this.mayLookup(dir) !== 0) return null
+    const inode = dir.glance(name)
+    return inode === null || (inode.isSymlink && (this.flags & LOOKUP_FOLLOW) !== 0) ? null : inode
+  }
+
   private mustBeDir(): number {
     return this.dentry.inode!.isDir ? 0 : -ENOTDIR
   }
@@ -350,6 +358,19 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
   const path = ND.result()
   if (ND.steady) rememberWalk(name, start, startMount, t, flags, path, ND.everybody)
   return path
+}
+
+/**
+ * As {@link walkAt}, for attributes only; they count until the next call. Who walks a tree asks for each name once: an
+ * inode and a dentry for each would be made in vain.
+ */
+export function lookAt(t: Task, dirfd: number, name: string, flags: number): Inode | number {
+  if ((flags & LOOKUP_SPECIAL) === 0 && name.indexOf('/') < 0 && ND.start(t, dirfd, name, flags) === 0) {
+    const inode = ND.glance(name)
+    if (inode !== null) return inode
+  }
+  const path = walkAt(t, dirfd, name, flags)
+  return typeof path === 'number' ? path : path.inode
 }
 
 /**

@@ -293,6 +293,33 @@ describe('the gofer file system', () => {
     expect(look('there').size).toBe(5)
   })
 
+  it('shows attributes at a glance, without an inode, while a listing is sure of them', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    for (const name of ['first', 'second', 'third']) writeFileSync(host(`a/b/${name}`), name)
+    const b = find(sb, 'a/b')
+    expect(b.glance('first')).toBeNull()
+    expect(b.readdir(T, 2, { emit: () => true })).toBe(0)
+    for (const name of ['second', 'third', 'first', 'first', 'third']) expect(b.glance(name)?.size).toBe(name.length)
+    // Several names; a directory; no such file; another mount's listing, which others may outdate.
+    expect(b.glance('file')).toBeNull()
+    expect(find(sb, 'a').readdir(T, 2, { emit: () => true })).toBe(0)
+    expect(find(sb, 'a').glance('b')).toBeNull()
+    expect(find(sb, 'a').glance('link')?.isSymlink).toBe(true)
+    for (const name of ['', '.', '..', 'fir', 'firsts']) expect(b.glance(name)).toBeNull()
+    const shared = find(mounts.get(SHARED)!, 'a/b')
+    expect(shared.readdir(T, 2, { emit: () => true })).toBe(0)
+    expect(shared.glance('first')).toBeNull()
+    // Changed, moved, removed.
+    const second = ok(b.lookup('second')) as GoferInode
+    expect(second.setattr({ ...NO_CHANGE, valid: ATTR_MODE, mode: 0o600 })).toBe(0)
+    expect(b.glance('second')).toBeNull()
+    expect(b.rename('third', ok(b.lookup('third')), b, 'moved', null, 0)).toBe(0)
+    expect(b.glance('third')).toBeNull()
+    expect(b.glance('moved')).toBeNull()
+    expect(b.unlink('first', ok(b.lookup('first')))).toBe(0)
+    expect(b.glance('first')).toBeNull()
+  })
+
   it('sees what others do to shared mounts', async () => {
     const sb = mounts.get(SHARED)!
     const a = find(sb, 'a')

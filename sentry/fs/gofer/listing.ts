@@ -7,7 +7,14 @@ import { MAX_BESIDE, MAX_NAME, STAT_SIZE } from '../../../gofer/protocol.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
 import { EIO, ENOENT } from '../../abi/errno.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
-import { DIRENT64_NAME, type DirRecords, emitRecords, recordName, recordSize } from '../../vfs/dir-records.ts'
+import {
+  DIRENT64_NAME,
+  type DirRecords,
+  emitRecords,
+  isRecordOf,
+  recordName,
+  recordSize,
+} from '../../vfs/dir-records.ts'
 import { type DirEmitter, S_IFDIR, S_IFMT } from '../../vfs/inode.ts'
 import type { NamedInode } from './named-inode.ts'
 import type { GoferSuperBlock } from './super-block.ts'
@@ -18,6 +25,8 @@ const MAX_ENTRIES = 4_000_000
 const MAX_RECORDS = 8192
 /** An entry of READDIR without the bytes of its texts. */
 const ENTRY_SIZE = STAT_SIZE + 6
+/** Entries behind the last one found that are looked at before all names are put into a map. */
+const NEAR = 16
 /** Bytes of a name, for how much memory to begin with. */
 const USUAL_NAME = 12
 const TWO32 = 0x1_0000_0000
@@ -40,8 +49,10 @@ export class Listing implements DirRecords {
   private below: Map<string, Listing> | null = null
   /** Entries of those below, all together. */
   private belowCount = 0
-  /** Entry numbers by name, once somebody asks. */
+  /** Entry numbers by name, once somebody asks in another order. */
   private names: Map<string, number> | null = null
+  /** The entry last found. */
+  private asked = 0
 
   private constructor(readAt: number) {
     this.readAt = readAt
@@ -131,10 +142,14 @@ export class Listing implements DirRecords {
     return (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR && !sb.knows(view, at)
   }
 
-  /** The number of the entry called `name`. */
+  /** The number of the entry called `name`. Who has listed a directory mostly asks in the same order. */
   find(name: string): number | undefined {
+    const near = Math.min(this.count, this.asked + NEAR)
+    for (let i = this.asked; i < near; i++) if (isRecordOf(this, i, name)) return (this.asked = i)
     this.names ??= this.index()
-    return this.names.get(name)
+    const i = this.names.get(name)
+    if (i !== undefined) this.asked = i
+    return i
   }
 
   /** Directories behind `name`, which no inode stands for and whose listings are not here: as READDIR takes them. */

@@ -43,6 +43,8 @@ export class GoferSuperBlock extends SuperBlock {
   private readonly known = new Map<number, WeakRef<GoferInode>>()
   private sweepAt = 4096
   readonly directories = new KnownDirectories()
+  /** What {@link glance} shows. */
+  private glanced: GoferInode | null = null
   /** (device, high bits of the number) → what is shown above INO_BITS. */
   private readonly inoSpaces = new Map<string, number>()
   private lastMajor = -1
@@ -132,6 +134,17 @@ export class GoferSuperBlock extends SuperBlock {
       if (below !== null) inode.listed(below)
     }
     return inode
+  }
+
+  /** Entry `i` of a listing to look at, or null where {@link inodeListed} might say otherwise; directories are entered next. */
+  glance(listing: Listing, i: number): GoferInode | null {
+    const view = listing.statView(i)
+    const at = listing.statOffset(i)
+    if ((view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR) return null
+    if (view.getUint32(at + STATX_OFFSET.nlink, true) > 1) return null
+    if (this.glanced === null) this.glanced = new GoferInode(this, null, '', view, at)
+    else this.glanced.fill(view, at)
+    return this.glanced
   }
 
   /** Whether an inode may exist that stands for the directory of this record. */

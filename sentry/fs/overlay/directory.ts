@@ -44,6 +44,12 @@ export class OverlayDirectory extends TmpfsDirectory {
     return lower.inode === null ? -ENOENT : this.wrap(lower, name)
   }
 
+  override glance(name: string): Inode | null {
+    if (this.entries.has(name) || this.whiteouts?.has(name) || this.lowerDir.child(name) !== undefined) return null
+    const lower = this.lowerDir.inode!.glance(name)
+    return lower === null ? null : this.sb.glance(lower)
+  }
+
   /** The overlay's object for a lower one. */
   private wrap(lower: Dentry, name: string): Inode {
     const inode = lower.inode!
