@@ -1,7 +1,7 @@
 /**
  * The host's clocks, which are the guest's too (the vDSO reads them natively).
  */
-import { clockGettime } from '../../native/host.ts'
+import { clockGettime, clockNs } from '../../native/host.ts'
 
 export const CLOCK_REALTIME = 0
 export const CLOCK_MONOTONIC = 1
@@ -12,14 +12,12 @@ const TWO32 = 0x1_0000_0000
 
 /** CLOCK_MONOTONIC in ns, exact below 104 days of uptime. */
 export function monotonicNs(): number {
-  clockGettime(CLOCK_MONOTONIC, TS)
-  return (TS[0]! + TS[1]! * TWO32) * 1e9 + TS[2]!
+  return clockNs(CLOCK_MONOTONIC)
 }
 
 /** Time since the machine booted, suspend included, in ns: what /proc/uptime and sysinfo(2) show. */
 export function uptimeNs(): number {
-  clockGettime(CLOCK_BOOTTIME, TS)
-  return (TS[0]! + TS[1]! * TWO32) * 1e9 + TS[2]!
+  return clockNs(CLOCK_BOOTTIME)
 }
 
 /** CLOCK_REALTIME; the result stays until the next call. */
