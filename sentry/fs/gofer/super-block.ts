@@ -127,7 +127,7 @@ export class GoferSuperBlock extends SuperBlock {
     if (isDir && this.knows(view, at)) return null
     const inode = new GoferInode(this, parent, name, view, at)
     inode.checkedAt = listing.readAt
-    if (inode.isSymlink) inode.linkTarget = listing.target(i)
+    if (inode.isSymlink) inode.linkTarget = listing.target(i) || null
     if (isDir) {
       this.remember(inode)
       const below = listing.takeOf(name)
