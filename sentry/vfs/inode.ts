@@ -71,6 +71,16 @@ export interface StatFs {
   flags: number
 }
 
+/** Attributes of a file that no inode stands for yet. They count until the next call. */
+export interface Glance {
+  /** A struct statx as the host gave it lies here, … */
+  view: DataView
+  at: number
+  /** … but for what is shown as its numbers. */
+  ino: number
+  dev: number
+}
+
 export abstract class Inode {
   readonly sb: SuperBlock
   ino: number
@@ -137,11 +147,8 @@ export abstract class Inode {
   lookup(_name: string): Inode | number {
     return -ENOTDIR
   }
-  /**
-   * The attributes of what is called `name`, where they are at hand and nothing stands for the file yet: an object that
-   * counts until the next call and is good for nothing else. null: {@link lookup} knows.
-   */
-  glance(_name: string): Inode | null {
+  /** The attributes of what is called `name`, where they are at hand. null: {@link lookup} knows. */
+  glance(_name: string): Glance | null {
     return null
   }
   create(_name: string, _mode: number, _creds: Credentials): Inode | number {

@@ -10,7 +10,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { Task } from '../kernel/task.ts'
 import type { Dentry } from './dentry.ts'
 import { dropUnusedDentries } from './dentry-cache.ts'
-import { type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX } from './inode.ts'
+import { type Glance, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX } from './inode.ts'
 import { tellAbsent } from './known-names.ts'
 import { type Mount, MS_NOSYMFOLLOW } from './mount.ts'
 import { Path } from './path.ts'
@@ -206,11 +206,12 @@ export class Nameidata {
   }
 
   /** What the current directory shows of `name`, one component that nobody has looked up, or null. */
-  glance(name: string): Inode | null {
+  glance(name: string): Glance | null {
     const dir = this.dentry.inode!
     if (!dir.isDir || this.dentry.child(name) !== undefined || this.mayLookup(dir) !== 0) return null
-    const inode = dir.glance(name)
-    return inode === null || (inode.isSymlink && (this.flags & LOOKUP_FOLLOW) !== 0) ? null : inode
+    const glance = dir.glance(name)
+    if (glance !== null) glance.dev = dir.sb.dev
+    return glance
   }
 
   private mustBeDir(): number {
@@ -361,16 +362,11 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
 }
 
 /**
- * As {@link walkAt}, for attributes only; they count until the next call. Who walks a tree asks for each name once: an
- * inode and a dentry for each would be made in vain.
+ * The attributes of a single component, if its directory shows them. Who walks a tree asks for each name once: an inode and
+ * a dentry for each would be made in vain. null: {@link walkAt} finds it, or says why not.
  */
-export function lookAt(t: Task, dirfd: number, name: string, flags: number): Inode | number {
-  if ((flags & LOOKUP_SPECIAL) === 0 && name.indexOf('/') < 0 && ND.start(t, dirfd, name, flags) === 0) {
-    const inode = ND.glance(name)
-    if (inode !== null) return inode
-  }
-  const path = walkAt(t, dirfd, name, flags)
-  return typeof path === 'number' ? path : path.inode
+export function glanceAt(t: Task, dirfd: number, name: string): Glance | null {
+  return name.indexOf('/') < 0 && ND.start(t, dirfd, name, 0) === 0 ? ND.glance(name) : null
 }
 
 /**

@@ -17,6 +17,7 @@ import {
   ATTR_SIZE,
   ATTR_UID,
   type DirEmitter,
+  type Glance,
   type Inode,
   makeDev,
   S_IFMT,
@@ -167,7 +168,7 @@ export class GoferInode extends NamedInode {
     return sb.lookup(this, name)
   }
 
-  override glance(name: string): Inode | null {
+  override glance(name: string): Glance | null {
     const { sb } = this
     if (sb.shared) return null
     const i = this.find(name)

@@ -6,16 +6,14 @@
  * opened for reading sees later writes, and st_dev/st_ino never change.
  */
 import type { Dentry } from '../../vfs/dentry.ts'
-import type { Inode, StatFs } from '../../vfs/inode.ts'
+import type { StatFs } from '../../vfs/inode.ts'
 import { Mount, MS_RDONLY } from '../../vfs/mount.ts'
 import type { SuperBlock } from '../../vfs/super-block.ts'
 import type { TmpfsDirectory } from '../tmpfs/directory.ts'
 import type { TmpfsInode } from '../tmpfs/inode.ts'
-import { TmpfsSpecial } from '../tmpfs/special.ts'
 import { TmpfsSuperBlock } from '../tmpfs/super-block.ts'
 import { OverlayDirectory } from './directory.ts'
 import type { OverlayFile } from './file.ts'
-import { copyAttributes } from './origin.ts'
 
 const OVERLAYFS_MAGIC = 0x794c7630
 /** Lower inode numbers are kept; new ones start above what a disk file system of sane size gives. */
@@ -32,8 +30,6 @@ export class OverlaySuperBlock extends TmpfsSuperBlock {
   /** Files whose lower description is open but unused, oldest first. */
   readonly lowerFiles = new Set<OverlayFile>()
   private nextIno = FIRST_INO
-  /** What {@link glance} shows. */
-  private glanced: TmpfsSpecial | null = null
 
   /** `size`: bytes of file data that changes may take; they are the host's memory. */
   constructor(lower: SuperBlock, size: number) {
@@ -65,17 +61,6 @@ export class OverlaySuperBlock extends TmpfsSuperBlock {
 
   override prefetch(dir: Dentry, names: readonly string[], open = false): void {
     if (dir.inode instanceof OverlayDirectory) dir.inode.prefetch(names, open)
-  }
-
-  /** The attributes of a lower object of which there is no inode. */
-  glance(lower: Inode): Inode {
-    const glanced = (this.glanced ??= new TmpfsSpecial(this, 0, 0, 0, 0))
-    glanced.ino = lower.ino
-    glanced.mode = lower.mode
-    glanced.uid = lower.uid
-    glanced.gid = lower.gid
-    copyAttributes(glanced, lower)
-    return glanced
   }
 
   /** Keeps the lower description of a closed file for its next open. */
