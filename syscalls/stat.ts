@@ -46,6 +46,8 @@ const hi = (n: number): number => Math.floor(n / TWO32)
 
 /** struct stat and struct statx, reused. */
 const BUF = new Uint8Array(256)
+/** A whole buffer is copied out without making a view first. */
+const STAT = BUF.subarray(0, 144)
 const WORDS = new Uint32Array(BUF.buffer)
 const HALVES = new Uint16Array(BUF.buffer)
 
@@ -82,7 +84,7 @@ function fillStat(inode: Inode): number {
 function writeStat(t: Task, addr: number, inode: Inode): SysRet {
   const err = fillStat(inode)
   if (err < 0) return err
-  return t.copyOut(addr, BUF, 0, 144) === 144 ? 0 : -EFAULT
+  return t.copyOut(addr, STAT, 0, 144) === 144 ? 0 : -EFAULT
 }
 
 /** Whoever opens a file mostly asks next what it is: the answer goes along. Not where others may change it without us. */
@@ -129,7 +131,7 @@ function statAt(t: Task, dirfd: number, name: string, flags: number, out: number
     return typeof path === 'number' ? path : writeStat(t, out, path.inode)
   }
   fillGlance(glance)
-  return t.copyOut(out, BUF, 0, 144) === 144 ? 0 : -EFAULT
+  return t.copyOut(out, STAT, 0, 144) === 144 ? 0 : -EFAULT
 }
 
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {
