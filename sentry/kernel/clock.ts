@@ -1,13 +1,16 @@
 /**
  * The host's clocks, which are the guest's too (the vDSO reads them natively).
  */
-import { clockGettime, clockNs } from '../../native/host.ts'
+import { clockInto, clockNs } from '../../native/host.ts'
+import { HostMemory } from '../../native/host-files.ts'
 
 export const CLOCK_REALTIME = 0
 export const CLOCK_MONOTONIC = 1
 export const CLOCK_BOOTTIME = 7
 
-const TS = new Uint32Array(4)
+/** A struct timespec. */
+const NOW = new HostMemory(16)
+const TS = new Uint32Array(NOW.bytes.buffer, NOW.bytes.byteOffset, 4)
 const TWO32 = 0x1_0000_0000
 
 /** CLOCK_MONOTONIC in ns, exact below 104 days of uptime. */
@@ -23,7 +26,7 @@ export function uptimeNs(): number {
 /** CLOCK_REALTIME; the result stays until the next call. */
 export const realtime = { sec: 0, nsec: 0 }
 export function readRealtime(): typeof realtime {
-  clockGettime(CLOCK_REALTIME, TS)
+  clockInto(CLOCK_REALTIME, NOW.address)
   realtime.sec = TS[0]! + TS[1]! * TWO32
   realtime.nsec = TS[2]!
   return realtime

@@ -137,7 +137,8 @@ export class Nameidata {
       if (err !== 0) return err
     }
     for (;;) {
-      while (name.charCodeAt(pos) === SLASH) pos++
+      // Never behind the end: V8's optimised code takes that for a mistake of its own.
+      while (pos < name.length && name.charCodeAt(pos) === SLASH) pos++
       if (pos >= name.length) return (this.flags & LOOKUP_DIRECTORY) !== 0 && !parent ? this.mustBeDir() : 0
       const dir = this.dentry.inode!
       if ((dir.mode & S_IFMT) !== S_IFDIR) return -ENOTDIR
@@ -148,7 +149,7 @@ export class Nameidata {
       let end = name.indexOf('/', pos)
       if (end < 0) end = name.length
       let next = end
-      while (name.charCodeAt(next) === SLASH) next++
+      while (next < name.length && name.charCodeAt(next) === SLASH) next++
       const isLast = next >= name.length
       const component = pos === 0 && end === name.length ? name : name.slice(pos, end)
       const type =
