@@ -7,7 +7,7 @@ import { libhost, memoryAt } from './library.ts'
 type Bytes = NodeJS.ArrayBufferView
 
 export const THREAD_ROWS = 16384
-export const THREAD_BYTES = 296
+export const THREAD_BYTES = 304
 const SLOT_BYTES = 0x10000
 
 const rows = libhost.func('st_threads', 'void *', []) as () => number
@@ -44,6 +44,17 @@ export const stSetIds = libhost.func('st_set_ids', 'void', ['int', 'int', 'int']
 ) => void
 export const stSetListener = libhost.func('st_set_listener', 'int', ['int']) as (fd: number) => number
 export const stBatch = libhost.func('st_batch', 'long', ['int', 'void *', 'int']) as (
+  row: number,
+  ops: Bytes,
+  count: number,
+) => number
+/** The same when the thread is resumed: 0 or −E2BIG. */
+export const stBatchLater = libhost.func('st_batch_later', 'int', ['int', 'void *', 'int']) as (
+  row: number,
+  ops: Bytes,
+  count: number,
+) => number
+export const stRunLater = libhost.func('st_run_later', 'int', ['int', 'void *', 'int']) as (
   row: number,
   ops: Bytes,
   count: number,

@@ -2,7 +2,7 @@
  * What the platform may do with a call before the sentry sees it, and whether its results may be written late: read off
  * the table's signatures, once at the start.
  */
-import { CHANGES_NOTHING, FILLS_MEMORY } from '../sentry/kernel/kernel.ts'
+import { CHANGES_NOTHING, FILLS_MEMORY, SEES_OTHERS } from '../sentry/kernel/kernel.ts'
 import type { CallPolicy } from '../sentry/platform/platform.ts'
 import type { Syscall } from './define.ts'
 
@@ -45,6 +45,8 @@ const HARMLESS = new Set([
   ...['rt_sigaction', 'rt_sigprocmask', 'getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid', 'wait4'],
   ...['prlimit64', 'uname', 'sysinfo', 'getrandom', 'set_tid_address', 'set_robust_list', 'rseq', 'poll', 'pselect6'],
 ])
+/** What may tell who has a file open: kernel/opened-file.ts. */
+const SEEING_OTHERS = new Set(['umount2', 'inotify_add_watch', 'pidfd_getfd', 'kcmp', 'statfs', 'fstatfs'])
 /** In the order of GuestThread.answer(). */
 const ANSWERED = ['getpid', 'gettid', 'getuid', 'getgid', 'geteuid', 'getegid']
 
@@ -76,7 +78,11 @@ export function callPolicy(call: Syscall): CallPolicy {
 
 /** What the kernel wants to know of a call before it runs. */
 export function callKinds(call: Syscall): number {
-  return (fillsMemory(call) ? FILLS_MEMORY : 0) | (HARMLESS.has(call.name) ? CHANGES_NOTHING : 0)
+  return (
+    (fillsMemory(call) ? FILLS_MEMORY : 0) |
+    (HARMLESS.has(call.name) ? CHANGES_NOTHING : 0) |
+    (SEEING_OTHERS.has(call.name) ? SEES_OTHERS : 0)
+  )
 }
 
 /**

@@ -15,6 +15,7 @@ import {
   TmpfsFileDescription,
 } from '../sentry/fs/tmpfs/file.ts'
 import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
+import { settleAllOpened } from '../sentry/kernel/opened-file.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { F_OWNER_PGRP, F_OWNER_PID, type FileOwner, ownerOf } from '../sentry/vfs/fasync.ts'
@@ -136,10 +137,12 @@ export function sysFcntl(t: Task): SysRet {
     case F.F_GETSIG:
       return file.owner === null ? 0 : (file.owner as FileOwner).signal
     case F.F_NOTIFY:
+      settleAllOpened(t.kernel)
       return directoryNotify(t, file, fd, t.argU32(2))
     case F.F_GETLEASE:
       return getLease(file)
     case F.F_SETLEASE:
+      settleAllOpened(t.kernel)
       return setLease(t, file, fd, t.argI32(2))
     case F.F_SETPIPE_SZ:
       return setPipeSize(t, file, t.argU32(2))

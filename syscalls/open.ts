@@ -28,6 +28,7 @@ import {
 import { F_SEAL_SEAL, TmpfsFileDescription } from '../sentry/fs/tmpfs/file.ts'
 import { createShmemFile } from '../sentry/fs/tmpfs/shmem.ts'
 import { RLIMIT_NOFILE } from '../sentry/kernel/limits.ts'
+import { forgetOpened } from '../sentry/kernel/opened-file.ts'
 import { ERESTARTSYS, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { Dentry } from '../sentry/vfs/dentry.ts'
@@ -77,7 +78,7 @@ function open(t: Task, dirfd: number, nameAddr: number, flags: number, mode: num
   const file = openAt(t, dirfd, name, flags, mode, lookup)
   if (typeof file === 'number') return file
   const fd = installFd(t, file, (flags & O_CLOEXEC) !== 0)
-  if (reads && fd >= 0 && (flags & O_PATH) === 0) statOpened(t, fd, file.inode)
+  if (reads && fd >= 0) statOpened(t, fd, file)
   return fd
 }
 
@@ -121,13 +122,12 @@ export function sysOpenat2(t: Task): SysRet {
   return open(t, t.argI32(0), t.argPtr(1), flags, mode, lookup)
 }
 
-const NOTHING = new Uint32Array(0)
-
 /** close(2): the descriptor is gone whatever flush says. */
 export function sysClose(t: Task): SysRet {
-  const file = t.fds.remove(t.argI32(0))
+  const fd = t.argI32(0)
+  const file = t.fds.remove(fd)
   if (file === undefined) return -EBADF
-  t.thread.opened(-1, NOTHING)
+  if (fd === t.openedFd) forgetOpened(t)
   if ((file.flags & O_ACCMODE) !== O_RDONLY) Dentry.changes()
   const ret = t.fds.drop(t, file)
   return ret === -ERESTARTSYS ? -EINTR : ret

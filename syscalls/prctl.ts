@@ -11,7 +11,7 @@ import {
   capHas,
 } from '../sentry/kernel/credentials.ts'
 import { SECBIT_KEEP_CAPS, SECBIT_NO_CAP_AMBIENT_RAISE } from '../sentry/kernel/exec-credentials.ts'
-import { NSIG } from '../sentry/kernel/signal-state.ts'
+import { NSIG } from '../sentry/kernel/signal-actions.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import { FS_BASE, GS_BASE, getReg } from '../sentry/platform/amd64/registers.ts'

@@ -8,6 +8,7 @@ import { EAGAIN, EBADF, EFBIG, EINVAL, EOPNOTSUPP, ESPIPE } from '../sentry/abi/
 import { O_APPEND, O_NONBLOCK, O_PATH } from '../sentry/abi/fcntl.ts'
 import { SIGXFSZ } from '../sentry/abi/signal.ts'
 import { RLIMIT_FSIZE } from '../sentry/kernel/limits.ts'
+import { noticeRead } from '../sentry/kernel/opened-file.ts'
 import { sendKernelSignal } from '../sentry/kernel/signal.ts'
 import { BLOCK, ERESTARTSYS, type SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
@@ -106,7 +107,9 @@ export function sysRead(t: Task): SysRet {
   const file = t.fds.get(t.argI32(0))
   if (file === undefined || !file.readable) return -EBADF
   const iter = importBuffer(t, t.argPtr(1), t.argPtr(2))
-  return typeof iter === 'number' ? iter : readFile(t, file, iter, OWN_POSITION)
+  if (typeof iter === 'number') return iter
+  if (file === t.openedFile) noticeRead(t, file, iter.remaining)
+  return readFile(t, file, iter, OWN_POSITION)
 }
 
 /** write(2). */

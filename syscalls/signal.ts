@@ -6,14 +6,6 @@ import { EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, EPERM } from '../sentry/abi/errn
 import {
   ACTION_IGNORE,
   defaultAction,
-  SA_NOCLDSTOP,
-  SA_NOCLDWAIT,
-  SA_NODEFER,
-  SA_ONSTACK,
-  SA_RESETHAND,
-  SA_RESTART,
-  SA_RESTORER,
-  SA_SIGINFO,
   SIG_BLOCK,
   SIG_SETMASK,
   SIG_UNBLOCK,
@@ -22,7 +14,6 @@ import {
   SS_AUTODISARM,
   UNBLOCKABLE_MASK,
 } from '../sentry/abi/signal.ts'
-import { getU64, put64 } from '../sentry/abi/words.ts'
 import {
   ALT_BUSY,
   ALT_INVALID,
@@ -34,8 +25,8 @@ import {
 } from '../sentry/kernel/amd64/signal-frame.ts'
 import { encodeSigInfo, SIGINFO_SIZE } from '../sentry/kernel/siginfo.ts'
 import { dequeueSignal, discardIgnored, setBlocked, setTemporaryMask } from '../sentry/kernel/signal.ts'
+import { ACTION_WORDS, NSIG, SIG_DFL, SIG_IGN } from '../sentry/kernel/signal-actions.ts'
 import { badFrame } from '../sentry/kernel/signal-delivery.ts'
-import { NSIG, SIG_DFL, SIG_IGN } from '../sentry/kernel/signal-state.ts'
 import { ERESTARTNOHAND, NO_RESULT, type SysRet } from '../sentry/kernel/sysret.ts'
 import { NEVER, type Task } from '../sentry/kernel/task.ts'
 import { getReg, RSP } from '../sentry/platform/amd64/registers.ts'
@@ -44,21 +35,10 @@ import { firstRun, readTimespecNs } from './wait-args.ts'
 const SIGSET_SIZE = 8
 const EPOLLIN = 1
 const TWO32 = 0x1_0000_0000
-/** struct kernel_sigaction: handler, flags, restorer, mask. */
-const ACTION = new Uint8Array(32)
-const ACTION_VIEW = new DataView(ACTION.buffer)
-const ALL_FLAGS =
-  (SA_NOCLDSTOP |
-    SA_NOCLDWAIT |
-    SA_SIGINFO |
-    SA_ONSTACK |
-    SA_RESTART |
-    SA_NODEFER |
-    SA_RESETHAND |
-    SA_RESTORER |
-    0x02000000 |
-    0x800) >>>
-  0
+const NEW_ACTION = new Uint32Array(ACTION_WORDS)
+const NEW_ACTION_BYTES = new Uint8Array(NEW_ACTION.buffer)
+const OLD_ACTION = new Uint32Array(ACTION_WORDS)
+const OLD_ACTION_BYTES = new Uint8Array(OLD_ACTION.buffer)
 
 /** rt_sigaction(2). */
 export function sysRtSigaction(t: Task): SysRet {
@@ -66,39 +46,19 @@ export function sysRtSigaction(t: Task): SysRet {
   const actAddr = t.argPtr(1)
   const oldAddr = t.argPtr(2)
   if (t.argPtr(3) !== SIGSET_SIZE) return -EINVAL
-  let handler = 0
-  let flags = 0
-  let restorer = 0
-  let maskLo = 0
-  let maskHi = 0
-  if (actAddr !== 0) {
-    if (t.readBytes(actAddr, ACTION) < 0) return -EFAULT
-    handler = getU64(ACTION_VIEW, 0)
-    flags = (ACTION_VIEW.getUint32(8, true) & ALL_FLAGS) >>> 0
-    restorer = getU64(ACTION_VIEW, 16)
-    maskLo = (ACTION_VIEW.getUint32(24, true) & ~UNBLOCKABLE_MASK) >>> 0
-    maskHi = ACTION_VIEW.getUint32(28, true)
-  }
+  if (actAddr !== 0 && t.readBytes(actAddr, NEW_ACTION_BYTES) < 0) return -EFAULT
   if (sig < 1 || sig > NSIG || (actAddr !== 0 && (sig === SIGKILL || sig === SIGSTOP))) return -EINVAL
-  const action = t.group.signals.actions[sig]!
-  if (oldAddr !== 0) {
-    put64(ACTION_VIEW, 0, action.handler)
-    put64(ACTION_VIEW, 8, action.flags)
-    put64(ACTION_VIEW, 16, action.restorer)
-    ACTION_VIEW.setUint32(24, action.maskLo, true)
-    ACTION_VIEW.setUint32(28, action.maskHi, true)
-  }
+  const { actions } = t.group.signals
+  if (oldAddr !== 0) actions.read(sig, OLD_ACTION)
   if (actAddr !== 0) {
-    action.handler = handler
-    action.flags = flags
-    action.restorer = restorer
-    action.maskLo = maskLo
-    action.maskHi = maskHi
+    actions.write(sig, NEW_ACTION)
+    const handler = actions.handler(sig)
     if (handler === SIG_IGN || (handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)) {
       discardIgnored(t.group, sig)
     }
   }
-  return oldAddr === 0 ? 0 : t.writeBytes(oldAddr, ACTION)
+  actions.tell(t)
+  return oldAddr === 0 ? 0 : t.writeBytes(oldAddr, OLD_ACTION_BYTES)
 }
 
 const SET = new Uint32Array(2)

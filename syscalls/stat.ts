@@ -12,9 +12,10 @@ import {
   AT_SYMLINK_NOFOLLOW,
 } from '../sentry/abi/fcntl.ts'
 import { CAPS_NONE, type Credentials } from '../sentry/kernel/credentials.ts'
+import { maySettleLater, tellOpened } from '../sentry/kernel/opened-file.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
-import { Dentry } from '../sentry/vfs/dentry.ts'
+import type { FileDescription } from '../sentry/vfs/file-description.ts'
 import {
   devMajor,
   devMinor,
@@ -87,12 +88,9 @@ function writeStat(t: Task, addr: number, inode: Inode): SysRet {
   return t.copyOut(addr, STAT, 0, 144) === 144 ? 0 : -EFAULT
 }
 
-/** Whoever opens a file mostly asks next what it is: the answer goes along. Not where others may change it without us. */
-export function statOpened(t: Task, fd: number, inode: Inode): void {
-  if (!inode.isReg || inode.sb.shared || inode.writeCount > 0 || t.fds.shared) return
-  if (fillStat(inode) !== 0) return
-  Dentry.attributesTold = true
-  t.thread.opened(fd, WORDS)
+/** Whoever opens a file mostly asks next what it is, reads it and closes it: the answers go along. */
+export function statOpened(t: Task, fd: number, file: FileDescription): void {
+  if (maySettleLater(t, file) && fillStat(file.inode) === 0) tellOpened(t, fd, file, WORDS)
 }
 
 /** struct stat out of a struct statx. */

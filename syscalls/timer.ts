@@ -9,7 +9,7 @@ import { CAP_WAKE_ALARM } from '../sentry/kernel/credentials.ts'
 import { type IntervalTimer, ITIMER_REAL, timersOf } from '../sentry/kernel/itimer.ts'
 import { RLIMIT_SIGPENDING } from '../sentry/kernel/limits.ts'
 import type { PosixTimer, TimerEvent } from '../sentry/kernel/posix-timer.ts'
-import { NSIG } from '../sentry/kernel/signal-state.ts'
+import { NSIG } from '../sentry/kernel/signal-actions.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 

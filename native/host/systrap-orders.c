@@ -104,6 +104,9 @@ void take_notification(struct order *order)
 		ok = donate(req.id, order->arena_fd);
 		if (ok)
 			order->child_pid = req.pid;
+	} else if (d->nr == SYS_mmap) {
+		fd = late_map_fd(req.pid, d);
+		ok = fd >= 0 && donate(req.id, fd);
 	}
 	if (ok)
 		answer(req.id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
@@ -134,12 +137,13 @@ int await(int i, struct order *order)
 		}
 		if (threads[i].dead)
 			return -ESRCH;
-		if (order != NULL) {
+		if (order != NULL || late_maps_due > 0) {
 			struct pollfd fd = { listener, POLLIN, 0 };
 
 			if (poll(&fd, 1, 0) > 0) {
 				take_notification(order);
-				spin = 0;
+				if (order != NULL)
+					spin = 0;
 				continue;
 			}
 		}
@@ -165,35 +169,94 @@ int await(int i, struct order *order)
 	}
 }
 
+/* The rows of sentry/platform/memory-ops.ts, as the stub reads them. Whether some name a file. */
+static int put_ops(struct stub_op *ops, const double *rows, int count)
+{
+	int files = 0;
+
+	for (int n = 0; n < count; n++) {
+		const double *row = rows + 8 * n;
+
+		ops[n].nr = row[0];
+		for (int j = 0; j < 6; j++)
+			ops[n].args[j] = row[1 + j] < 0 ? (uint64_t)(int64_t)row[1 + j] : (uint64_t)row[1 + j];
+		if (row[7] >= 0) {
+			ops[n].args[4] = DONATED_FD;
+			files = 1;
+		}
+	}
+	return files;
+}
+
+static void put_close(struct stub_op *op)
+{
+	memset(op, 0, sizeof(*op));
+	op->nr = SYS_close;
+	op->args[0] = DONATED_FD;
+}
+
+/* Has a stopped thread run `count` operations when it is resumed. 0, or -E2BIG: not so many, nor files at the moment. */
+int st_batch_later(int i, const double *rows, int count)
+{
+	uint32_t late = threads[i].late_ops;
+	struct stub_op copy[MAX_STUB_OPS], *ops = slot_of(i)->ops + late;
+
+	if (count < 1 || late + count >= MAX_STUB_OPS)
+		return -E2BIG;
+	/* What is let through is what was ordered, not what a guest may write over it. */
+	if (put_ops(copy, rows, count)) {
+		for (int n = 0; n < count; n++)
+			if (rows[8 * n + 7] >= 0 && late_map_add(i, &copy[n], rows[8 * n + 7]) < 0) {
+				late_map_forget(i);
+				return -E2BIG;
+			}
+		put_close(&copy[count++]);
+		threads[i].late_maps = 1;
+	}
+	memcpy(ops, copy, count * sizeof(*ops));
+	threads[i].late_ops = late + count;
+	return 0;
+}
+
+/* The same for operations as the stub reads them. */
+int st_run_later(int i, const struct stub_op *ops, int count)
+{
+	uint32_t late = threads[i].late_ops;
+
+	if (count < 1 || late + count > MAX_STUB_OPS)
+		return -E2BIG;
+	memcpy(slot_of(i)->ops + late, ops, count * sizeof(*ops));
+	threads[i].late_ops = late + count;
+	return 0;
+}
+
+/* Something else is to be done in the thread first. What cannot be done late fails early: the result is nobody's. */
+static void run_late_ops(int i)
+{
+	if (threads[i].late_ops == 0)
+		return;
+	slot_of(i)->op_count = threads[i].late_ops;
+	threads[i].late_ops = 0;
+	command(i, COMMAND_OPS);
+	await(i, NULL);
+}
+
 /* Runs `count` operations (rows of sentry/platform/memory-ops.ts) in a stopped thread. 0 or -errno. */
 long st_batch(int i, const double *rows, int count)
 {
 	struct stub_slot *slot = slot_of(i);
 	struct order order = { .row = i, .rows = rows, .count = count, .arena_fd = -1 };
-	int files = 0, n = 0;
+	int files, n = count;
 	long ret;
 
 	if (threads[i].dead)
 		return -ESRCH;
 	if (count < 1 || count > MAX_STUB_OPS)
 		return -E2BIG;
-	for (; n < count; n++) {
-		const double *row = rows + 8 * n;
-
-		slot->ops[n].nr = row[0];
-		for (int j = 0; j < 6; j++)
-			slot->ops[n].args[j] = row[1 + j] < 0 ? (uint64_t)(int64_t)row[1 + j] : (uint64_t)row[1 + j];
-		if (row[7] >= 0) {
-			slot->ops[n].args[4] = DONATED_FD;
-			files = 1;
-		}
-	}
-	if (files) {
-		memset(&slot->ops[n], 0, sizeof(slot->ops[n]));
-		slot->ops[n].nr = SYS_close;
-		slot->ops[n].args[0] = DONATED_FD;
-		n++;
-	}
+	run_late_ops(i);
+	files = put_ops(slot->ops, rows, count);
+	if (files)
+		put_close(&slot->ops[n++]);
 	slot->op_count = n;
 	command(i, COMMAND_OPS);
 	if (await(i, files ? &order : NULL) < 0)
@@ -202,8 +265,7 @@ long st_batch(int i, const double *rows, int count)
 	if ((unsigned long)ret <= -4096UL)
 		return 0;
 	if (files) {
-		slot->ops[0].nr = SYS_close;
-		slot->ops[0].args[0] = DONATED_FD;
+		put_close(&slot->ops[0]);
 		slot->op_count = 1;
 		command(i, COMMAND_OPS);
 		await(i, NULL);
@@ -221,6 +283,7 @@ long st_run(int i, const struct stub_op *ops, int count)
 		return -ESRCH;
 	if (count < 1 || count > MAX_STUB_OPS)
 		return -E2BIG;
+	run_late_ops(i);
 	memcpy(slot->ops, ops, count * sizeof(*ops));
 	slot->op_count = count;
 	command(i, COMMAND_OPS);
@@ -250,6 +313,7 @@ long st_call(int i, long nr, long a, long b, long c, long d, long e, long f)
 
 	if (threads[i].dead)
 		return -ESRCH;
+	run_late_ops(i);
 	slot->ops[0] = (struct stub_op){ nr, { a, b, c, d, e, f }, 0 };
 	slot->op_count = 1;
 	command(i, COMMAND_OPS);
@@ -395,7 +459,10 @@ static int thread_row(int i, int c, int arena_fd)
 static int clone_row(int i, int c, int arena_fd, uint32_t cpu, int (*how)(int, int, int))
 {
 	cpu_set_t saved;
-	int held = hold_cpu(i, cpu, &saved), ret = how(i, c, arena_fd);
+	int held = hold_cpu(i, cpu, &saved), ret;
+
+	run_late_ops(i);
+	ret = how(i, c, arena_fd);
 
 	if (held == 0) {
 		sched_setaffinity(threads[i].tid, sizeof(saved), &saved);

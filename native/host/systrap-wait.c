@@ -3,6 +3,7 @@
  * the reason that systrap.c has: this is the sentry's innermost loop.
  */
 #define _GNU_SOURCE
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -86,6 +87,8 @@ static int take(int i)
 		if (t->signo != SIGSEGV && t->signo != SIGBUS && t->signo != SIGFPE && t->signo != SIGILL &&
 		    t->signo != SIGTRAP)
 			t->trap = TRAP_INTERRUPT;
+	} else if (t->trap == TRAP_FAILED) {
+		t->code = (int32_t)slot->result;
 	} else {
 		t->trap = TRAP_INTERRUPT;
 	}
@@ -150,6 +153,15 @@ static int sort_events(struct epoll_event *evs, int n)
 	return kept;
 }
 
+/* A thread that maps a file as it goes on waits for its answer: it must not wait for an idle moment of ours. */
+static void look_for_notification(void)
+{
+	struct pollfd fd = { listener, POLLIN, 0 };
+
+	if (poll(&fd, 1, 0) > 0)
+		take_notification(NULL);
+}
+
 static int report_ended(void)
 {
 	while (ended_count > 0) {
@@ -193,6 +205,8 @@ int st_wait(int resume_row, double timeout)
 	*nevents = 0;
 	if (resume_row >= 0)
 		st_resume(resume_row);
+	if (late_maps_due > 0)
+		look_for_notification();
 	i = report_ended();
 	if (i < 0)
 		i = scan();
@@ -218,7 +232,7 @@ int st_wait(int resume_row, double timeout)
 			if (i >= 0)
 				return i;
 			/* What one guest sends another through a socket of the host's is news of the host's. */
-			if (watched_fds > 0 && __rdtsc() - looked > LOOK_US * cycles_per_us) {
+			if ((watched_fds > 0 || late_maps_due > 0) && __rdtsc() - looked > LOOK_US * cycles_per_us) {
 				n = epoll_wait(epfd, evs, max, 0);
 				*nevents = n > 0 ? sort_events(evs, n) : 0;
 				if (*nevents > 0)

@@ -200,6 +200,10 @@ void stop_running(int i)
 {
 	int at = threads[i].running - 1;
 
+	if (threads[i].late_maps) {
+		threads[i].late_maps = 0;
+		late_map_forget(i);
+	}
 	if (at < 0)
 		return;
 	running[at] = running[--running_count];
@@ -264,6 +268,8 @@ int st_resume(int i)
 	t->trap = TRAP_NONE;
 	if (!t->framed && only_result(t, slot)) {
 		slot->result = t->regs[RAX_INDEX];
+		slot->op_count = t->late_ops;
+		t->late_ops = 0;
 		start_running(i);
 		command(i, COMMAND_RETURN);
 		return 0;
@@ -271,6 +277,8 @@ int st_resume(int i)
 	if (need_frame(i) < 0)
 		return -ESRCH;
 	memcpy(slot->regs, t->regs, sizeof(t->regs));
+	slot->op_count = t->late_ops;
+	t->late_ops = 0;
 	start_running(i);
 	command(i, COMMAND_RESUME);
 	return 0;

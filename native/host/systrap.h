@@ -3,7 +3,7 @@
  *
  * systrap.c: set-up and commands. systrap-wait.c: the wait. systrap-orders.c: operations, clones and file mappings in a
  * stopped thread.
- * systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
+ * systrap-maps.c: file mappings that go with an answer. systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
  * systrap-arenas.c: arenas for the next forks; systrap-usage.c: what ended processes had used. One thread only: the sentry's.
  */
 #ifndef TSSANDBOX_HOST_SYSTRAP_H
@@ -42,6 +42,8 @@ struct thread {
 	uint16_t brief;		/* 284: so many calls in a row came right after the answer to the last */
 	uint16_t apart;		/* 286: kept off the sentry's CPU: place in systrap-cpus.c's list + 1 */
 	uint64_t resumed_at;	/* 288: time-stamp counter when it was last sent on */
+	uint32_t late_ops;	/* 296: operations in its slot that it runs before it goes on */
+	uint32_t late_maps;	/* 300: some of them map files: systrap-maps.c has entries */
 };
 
 extern struct thread *threads;
@@ -123,6 +125,13 @@ void forget_cpu(int i);
 int hold_on(int tid, uint32_t cpu);
 /* A clone runs where the sandbox may, wherever its parent is held. */
 void free_cpus(int tid);
+
+/* systrap-maps.c: mappings of files that threads make as they go on. So many are still to be asked for. */
+extern int late_maps_due;
+struct seccomp_data;
+int late_map_add(int i, const struct stub_op *op, int fd);
+int late_map_fd(int tid, const struct seccomp_data *d);
+void late_map_forget(int i);
 
 struct order;
 /* Answers one notification of the filter: only what `order` (NULL: nothing) expects is let through. */

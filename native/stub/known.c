@@ -1,10 +1,10 @@
 /*
- * Answers about names that all guests know (known.h): no such file, or no link. Most of what compilers, linkers and
+ * Answers about names that all guests know (struct stub_known): no such file, or no link. Most of what compilers, linkers and
  * interpreters ask along their search paths.
  *
  * An answer is true at the moment of the last look at the entry, which the sentry clears before anybody can know better.
  */
-#include "known.h"
+#include "answers.h"
 
 #define ENOENT 2
 #define EINVAL 22
@@ -15,9 +15,6 @@
 #define AT_FLAGS 0x1900U
 /* AT_SYMLINK_NOFOLLOW, EACCESS, EMPTY_PATH */
 #define ACCESS_FLAGS 0x1300U
-#define SYS_FSTAT 5
-#define SYS_NEWFSTATAT 262
-#define AT_EMPTY_PATH 0x1000U
 #define STATX_RESERVED 0x80000000U
 
 /* Whether the call would look at the name at all: nothing is wrong with the arguments that Linux looks at before. */
@@ -89,22 +86,4 @@ long known_answer(const struct stub_slot *slot, uint32_t check)
 			return -(long)result;
 	}
 	return 0;
-}
-
-int known_stat(const struct stub_slot *slot, uint64_t nr)
-{
-	const struct stub_control *control = (const void *)CONTROL_ADDR;
-	const uint64_t *r = slot->regs;
-	uint64_t to;
-
-	if (nr == SYS_FSTAT)
-		to = r[RSI];
-	else if (nr == SYS_NEWFSTATAT && (uint32_t)r[R10] == AT_EMPTY_PATH && slot->in_len[0] == 1)
-		to = r[RDX];
-	else
-		return 0;
-	if (slot->stat_fd == 0 || (uint32_t)r[RDI] != slot->stat_fd - 1 || to > ARENA_BASE - STAT_SIZE ||
-	    __atomic_load_n(&control->changes, __ATOMIC_ACQUIRE) != slot->stat_changes)
-		return 0;
-	return copy_bytes((void *)to, slot->stat, STAT_SIZE) == 0;
 }

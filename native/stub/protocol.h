@@ -62,12 +62,12 @@
 #define STATE_COMMAND 3
 
 /* slot->command */
-#define COMMAND_RESUME 1 /* load regs, go on with guest code */
+#define COMMAND_RESUME 1 /* run ops, if any, load regs, go on with guest code */
 #define COMMAND_OPS 2	 /* run ops[0 … op_count) until one fails */
 #define COMMAND_FORK 3	 /* clone a process: flags args[0]; its slot is at args[1] of descriptor DONATED_FD */
 #define COMMAND_THREAD 4 /* clone a thread: flags args[0], its slot at address args[1] */
 #define COMMAND_EXIT 5	 /* end this thread */
-#define COMMAND_RETURN 6 /* from a patched site: go on with guest code, of the registers only RAX = result is new */
+#define COMMAND_RETURN 6 /* the same from a patched site: of the registers only RAX = result is new */
 #define COMMAND_FRAME 7	 /* from a patched site: make a signal frame, as if the call had trapped by SIGSYS */
 
 /* A row of `ops` that is no system call: copy args[1] bytes (at most 32) from args[2 … 5] to args[0]; 2 bytes at once. */
@@ -79,6 +79,7 @@
 #define TRAP_FAULT 2
 #define TRAP_INTERRUPT 3
 #define TRAP_GONE 4
+#define TRAP_FAILED 5 /* one of the operations that went with the answer: `result` says why */
 
 #define MAX_STUB_OPS 60
 /* struct user_regs_struct, in u64 */
@@ -95,7 +96,7 @@
 #define WINDOW_IN_OFFSET 0x8000UL
 #define WINDOW_IN_SIZE 0x2000UL
 #define WINDOW_OUT_OFFSET 0xc000UL
-#define WINDOW_OUT_SIZE 0x4000UL
+#define WINDOW_OUT_SIZE 0x2000UL
 #define WINDOW_STRING 1024
 #define MAX_WINDOW_OUT 8
 /*
@@ -105,6 +106,22 @@
 #define MEMO_OFFSET 0xb000UL
 #define MEMOS 32
 #define MEMO_NAME 104
+
+/* What the file begins with that the thread opened last (struct stub_opened). */
+#define OPENED_DATA_OFFSET 0xe000UL
+#define OPENED_DATA_SIZE 0x2000UL
+/*
+ * slot->opened.put_off: what the thread has done with that file without the sentry, which makes up for it when the thread
+ * traps next, or before anybody looks. Both sides change the word by exchanges only: nothing is done twice or lost.
+ */
+#define OPENED_POSITION 0x3fff	  /* its position, while OPENED_DATA is set */
+#define OPENED_CLOSED 0x10000	  /* the descriptor is closed */
+#define OPENED_DATA 0x20000	  /* reads may be answered from the data */
+#define OPENED_WITHDRAWN 0x40000 /* the stub answers nothing */
+
+#define SIGNALS 64
+/* SA_* that rt_sigaction keeps. */
+#define ACTION_FLAGS 0xdc000807UL
 
 /* control->calls[number]: what the stub does with a call before the sentry sees it. */
 #define CALL_COPY 0x0003	/* first piece: 0 none, 1 a string, 2 bytes counted by the next argument, 3 sixteen bytes */
@@ -172,6 +189,31 @@ struct stub_known {
 	struct stub_name entries[KNOWN];
 };
 
+/* The file that the thread opened last, for reading; the stub answers fstat, read and close (opened.c). */
+struct stub_opened {
+	uint32_t fd;	  /* 1 + the descriptor; 0: none */
+	uint32_t changes; /* control->changes while the rest is true */
+	uint32_t put_off; /* OPENED_* */
+	uint32_t len;	  /* bytes at OPENED_DATA_OFFSET; all of the file where it is st_size */
+	uint8_t stat[STAT_SIZE]; /* struct stat */
+};
+
+/* struct kernel_sigaction */
+struct stub_action {
+	uint64_t handler;
+	uint64_t flags;
+	uint64_t restorer;
+	uint64_t mask;
+};
+
+/* Signal actions of a process whose only thread has this slot: the stub answers rt_sigaction (actions.c). */
+struct stub_actions {
+	uint32_t told; /* it may; the sentry clears this before a signal is queued */
+	uint32_t pad;
+	uint64_t changed; /* the actions that the sentry has to take over, bit signal − 1 */
+	struct stub_action action[SIGNALS]; /* index = signal − 1 */
+};
+
 struct stub_slot {
 	uint32_t state;		/* 0 */
 	uint32_t command;	/* 4 */
@@ -205,10 +247,9 @@ struct stub_slot {
 	uint64_t row;		/* 544: what to write to WAKE_FD: the sentry looks at this row first */
 	uint32_t root;		/* 552: whose names the thread sees; 0: nobody's that are known */
 	uint32_t root_turn;	/* 556: control->roots at that time */
-	uint32_t stat_fd;	/* 560: 1 + the descriptor that `stat` is about; 0: none */
-	uint32_t stat_changes;	/* 564: control->changes while `stat` is true */
-	uint8_t stat[STAT_SIZE]; /* 568: struct stat of what the thread opened last */
-	uint8_t pad[0x1000 - 568 - STAT_SIZE];
+	struct stub_opened opened; /* 560 */
+	struct stub_actions actions; /* 720 */
+	uint8_t pad[0x1000 - 720 - sizeof(struct stub_actions)];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -232,7 +273,7 @@ struct stub_control {
 	uint32_t names;
 	/* Moves with every change of anybody's root. */
 	uint32_t roots;
-	/* Moves before any call is handled that may change a file's attributes, or what a descriptor stands for. */
+	/* Moves before any call is handled that may change a file, its attributes, or what a descriptor stands for. */
 	uint32_t changes;
 	/* `spin`, after waking the sentry, which then need not wake the thread in its turn. */
 	uint32_t spin_woken;

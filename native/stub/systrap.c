@@ -4,7 +4,7 @@
  *
  * No writable globals, no thread-local storage, no SSE: the guest's state is in the signal frame and must survive.
  */
-#include "known.h"
+#include "answers.h"
 
 #include <linux/signal.h>
 #include <asm/sigcontext.h>
@@ -106,7 +106,7 @@ static long store(const struct stub_op *op)
 	return (len == 2 ? store_two(to, op->args[2]) : copy_bytes(to, &op->args[2], len)) < 0 ? -EFAULT : 0;
 }
 
-static void run_ops(struct stub_slot *slot)
+static long run_ops(struct stub_slot *slot)
 {
 	uint32_t count = slot->op_count;
 	long ret = 0;
@@ -123,6 +123,16 @@ static void run_ops(struct stub_slot *slot)
 			break;
 	}
 	slot->result = ret;
+	return (unsigned long)ret > -4096UL ? ret : 0;
+}
+
+/* The operations that came with the answer to the trap. 0, or -1: the guest cannot go on before the sentry knows. */
+static int run_last_ops(struct stub_slot *slot)
+{
+	if (slot->op_count == 0 || run_ops(slot) == 0)
+		return 0;
+	slot->trap = TRAP_FAILED;
+	return -1;
 }
 
 /* What the call's arguments point at. A piece that cannot be had is the sentry's to miss. */
@@ -209,10 +219,8 @@ static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 
 	if (!slot->answered)
 		return 0;
-	if (known_stat(slot, nr)) {
-		slot->regs[RAX] = 0;
+	if (opened_answer(slot, nr) || action_answer(slot, nr))
 		return 1;
-	}
 	if (nr < CALLS && control->checks[nr] != 0 && (result = known_answer(slot, control->checks[nr])) != 0) {
 		slot->regs[RAX] = result;
 		return 1;
@@ -334,6 +342,8 @@ static void slot_loop(struct stub_slot *slot)
 		if (slot->command == COMMAND_RESUME) {
 			struct ucontext *uc = (struct ucontext *)slot->context;
 
+			if (run_last_ops(slot) < 0)
+				continue;
 			load_regs(slot, &uc->uc_mcontext);
 			if (slot->out_count != 0 && copy_out(slot) < 0)
 				uc->uc_mcontext.rax = -EFAULT;
@@ -380,8 +390,12 @@ void __attribute__((used)) slot_site(struct stub_slot *slot)
 	for (;;) {
 		wait_command(slot, publish(slot));
 		if (slot->command == COMMAND_RETURN) {
+			uint64_t result = slot->result;
+
+			if (run_last_ops(slot) < 0)
+				continue;
 			r[ORIG_RAX] = -1;
-			r[RAX] = slot->result;
+			r[RAX] = slot->result = result;
 			if (slot->memo != 0)
 				remember(slot, nr);
 			if (slot->out_count != 0 && copy_out(slot) < 0)

@@ -11,7 +11,8 @@ import { watchCpuLimit } from '../kernel/itimer.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import { Limits } from '../kernel/limits.ts'
 import { ProcessGroup, Session } from '../kernel/process-group.ts'
-import { defaultActions, GroupSignals } from '../kernel/signal-state.ts'
+import { SignalActions } from '../kernel/signal-actions.ts'
+import { GroupSignals } from '../kernel/signal-state.ts'
 import { NO_RESULT } from '../kernel/sysret.ts'
 import { Task } from '../kernel/task.ts'
 import { ThreadGroup } from '../kernel/thread-group.ts'
@@ -39,7 +40,7 @@ export function newProcess(kernel: Kernel, root: RootNamespace, spec: ProcessSpe
   const t = new Task(kernel, tid, null, mm, new FdTable(), fs, credentialsOf(spec), thread)
   const session = new Session(tid, null)
   const pgrp = new ProcessGroup(tid, session)
-  const signals = new GroupSignals(defaultActions())
+  const signals = new GroupSignals(new SignalActions())
   signals.unkillable = tid === 1
   const group = new ThreadGroup(tid, t, null, pgrp, signals, limitsOf(spec), kernel.now())
   group.exitSignal = 0

@@ -89,6 +89,7 @@ export function clone(t: Task, args: CloneArgs): Task | number {
   child.timerSlack = t.timerSlack
   forkTaskSignals(t, child, sameMemory && (flags & CLONE_VFORK) === 0)
   if ((flags & CLONE_THREAD) === 0) newGroup(t, child, args)
+  else t.group.signals.actions.withdraw()
   child.group.tasks.push(child)
   kernel.ids.addTask(child)
   child.publishIds()

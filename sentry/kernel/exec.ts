@@ -272,6 +272,7 @@ function commit(t: Task, mm: MemoryManager, thread: GuestThread, filename: strin
   const oldThread = t.thread
   const oldMm = t.mm
   oldThread.owner = null
+  t.group.signals.actions.withdraw()
   t.thread = thread
   if (t.sched.affinity !== null) pinHostThread(thread.hostTid, t.sched.affinity)
   t.regs = thread.regs

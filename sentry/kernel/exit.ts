@@ -145,6 +145,7 @@ export function exitTask(t: Task, code: number): void {
   t.sysState = null
   if (held !== null && held.abandon !== undefined) held.abandon()
   const last = group.tasks.length === 1
+  if (t.actionsTold !== null) t.actionsTold.withdraw()
   leaveAddressSpace(t)
   t.state = DEAD
   t.signals.hasSavedMask = false

@@ -11,7 +11,8 @@ import { childTimes } from './process-tree.ts'
 import { requestStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { recalcPending, sendKernelSignalToPgrp, sendToGroup, wakeForSignal } from './signal.ts'
-import { SIG_IGN, type SigInfo } from './signal-state.ts'
+import { SIG_IGN } from './signal-actions.ts'
+import type { SigInfo } from './signal-state.ts'
 import { DEAD, STOPPED, type Task, TRACED, TRAPPED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -88,7 +89,7 @@ function notifyParent(group: ThreadGroup, code: number, status: number): void {
 
 /** A parent or tracer hears of a stop, or of its end: by `info`, a SIGCHLD, where it wants that, and in its waits. */
 export function tellOfStop(to: ThreadGroup, info: SigInfo): void {
-  const action = to.signals.actions[SIGCHLD]!
+  const action = to.signals.actions.get(SIGCHLD)
   if (action.handler !== SIG_IGN && (action.flags & SA_NOCLDSTOP) === 0) sendToGroup(to, info, true)
   to.childWait.wake(POLL_IN)
 }

@@ -7,13 +7,21 @@
 import { ENOSYS } from '../abi/errno.ts'
 import { PROT_EXEC, PROT_READ } from '../mm/vma.ts'
 import { getReg, ORIG_RAX, RIP } from '../platform/amd64/registers.ts'
-import { type GuestThread, type Platform, TRAP_FAULT, TRAP_GONE, TRAP_SYSCALL } from '../platform/platform.ts'
+import {
+  type GuestThread,
+  type Platform,
+  TRAP_FAILED,
+  TRAP_FAULT,
+  TRAP_GONE,
+  TRAP_SYSCALL,
+} from '../platform/platform.ts'
 import { Dentry } from '../vfs/dentry.ts'
 import { monotonicNs } from './clock.ts'
 import { threadGone } from './exit.ts'
 import { HostPoll } from './host-poll.ts'
 import { IdSpace } from './id-space.ts'
 import { MemoryReturn } from './memory-return.ts'
+import { settleAllOpened, settleOpened } from './opened-file.ts'
 import { AFTER_NOTHING, beforeGuest, continueTracee, entryStop, exitStop, trapped } from './ptrace.ts'
 import { SECCOMP_ALLOWED, seccompVerdict } from './seccomp.ts'
 import { deliverFault, returnToGuest } from './signal-delivery.ts'
@@ -22,9 +30,13 @@ import { BLOCKED, DEAD, READY, RUNNING, STOPPED, type Task, TRACED, TRAPPED } fr
 import { TimerQueue } from './timer-queue.ts'
 import { Uts } from './uts.ts'
 
-/** What a call is like: its results may be written when its task resumes; it leaves files and descriptors as they are. */
+/**
+ * What a call is like: its results may be written when its task resumes; it leaves files and descriptors as they are, if not,
+ * it may tell what others have open.
+ */
 export const FILLS_MEMORY = 1
 export const CHANGES_NOTHING = 2
+export const SEES_OTHERS = 4
 
 /** A system call handler by number; null = ENOSYS. */
 export type HandlerTable = readonly (((t: Task) => SysRet) | null)[]
@@ -42,10 +54,12 @@ function patchSite(t: Task): void {
     t.thread.patchCallSite(vma.start, vma.end)
 }
 
+const CALL_COUNTS = 512
+
 export class Kernel {
   readonly platform: Platform
   readonly handlers: HandlerTable
-  /** {@link FILLS_MEMORY}, {@link CHANGES_NOTHING} by number. */
+  /** {@link FILLS_MEMORY} and the like by number. */
   private readonly kinds: Uint8Array
   readonly timers = new TimerQueue()
   readonly hostPoll: HostPoll
@@ -62,8 +76,8 @@ export class Kernel {
   tracer: Tracer | null = null
   /** The task whose trap is answered, or was last (Linux: current): a signalfd shows each process its own signals. */
   current: Task | null = null
-  /** System calls answered. */
-  syscalls = 0
+  /** System calls answered, by number; the last one counts all numbers from there on. */
+  readonly callCounts = new Uint32Array(CALL_COUNTS)
   /** Called once per unimplemented call number. */
   onUnimplemented: (nr: number) => void = () => {}
   private readonly reported = new Set<number>()
@@ -81,6 +95,11 @@ export class Kernel {
     this.handlers = handlers
     this.kinds = kinds
     this.hostPoll = new HostPoll(platform)
+  }
+
+  /** System calls answered. */
+  get syscalls(): number {
+    return this.callCounts.reduce((sum, count) => sum + count)
   }
 
   /** Monotonic ns. */
@@ -134,6 +153,10 @@ export class Kernel {
     if (t === null || t.state === DEAD) return
     t.state = TRAPPED
     this.current = t
+    if (thread.trap !== TRAP_GONE) {
+      if (t.openedFile !== null) settleOpened(t)
+      if (t.actionsTold !== null) t.actionsTold.settle(t)
+    }
     if (t.traced !== null) trapped(t)
     if (thread.trap === TRAP_SYSCALL) {
       t.sysno = thread.regs[ORIG_RAX]! | 0
@@ -142,7 +165,7 @@ export class Kernel {
       t.sysState = null
       t.uninterruptible = false
       t.mayDefer = (this.kinds[t.sysno]! & FILLS_MEMORY) !== 0
-      this.syscalls++
+      this.callCounts[Math.min(t.sysno >>> 0, CALL_COUNTS - 1)]!++
       if (thread.hot && t.traced === null) patchSite(t)
       if (this.tracer !== null) this.tracer.enter(t)
       if (t.traced === null || !entryStop(t)) this.enterCall(t, false)
@@ -154,6 +177,8 @@ export class Kernel {
       this.resume(t, 0, false)
     } else if (thread.trap === TRAP_GONE) {
       threadGone(t)
+    } else if (thread.trap === TRAP_FAILED) {
+      this.finish(t, t.mm.lateChangeFailed(t, thread.code))
     } else {
       this.resume(t, 0, false)
     }
@@ -187,7 +212,11 @@ export class Kernel {
   dispatch(t: Task): void {
     this.current = t
     const nr = t.sysno
-    if ((this.kinds[nr]! & CHANGES_NOTHING) === 0) Dentry.changes()
+    const kind = this.kinds[nr]!
+    if ((kind & CHANGES_NOTHING) === 0) {
+      Dentry.changes()
+      if ((kind & SEES_OTHERS) !== 0) settleAllOpened(this)
+    }
     const handler = nr >= 0 && nr < this.handlers.length ? this.handlers[nr]! : null
     const ret = handler === null ? this.unimplemented(nr) : handler(t)
     if (this.tracer !== null) this.tracer.leave(t, ret)

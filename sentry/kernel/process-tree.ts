@@ -12,7 +12,8 @@ import type { Kernel } from './kernel.ts'
 import { ProcessGroup, Session } from './process-group.ts'
 import { makeInfo } from './siginfo.ts'
 import { sendKernelSignalToPgrp, sendToGroup, sendToTask } from './signal.ts'
-import { SIG_IGN, type SigInfo } from './signal-state.ts'
+import { SIG_IGN } from './signal-actions.ts'
+import type { SigInfo } from './signal-state.ts'
 import { DEAD } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -43,7 +44,7 @@ export function notifyParentOfExit(group: ThreadGroup): boolean {
   }
   let sig = group.exitSignal
   let autoreap = false
-  const action = parent.signals.actions[SIGCHLD]!
+  const action = parent.signals.actions.get(SIGCHLD)
   if (sig === SIGCHLD) {
     if (action.handler === SIG_IGN) {
       autoreap = true

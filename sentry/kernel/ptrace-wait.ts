@@ -10,7 +10,7 @@ import { exitInfo, notifyParentOfExit, reap } from './process-tree.ts'
 import { unlink } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { sendToGroup } from './signal.ts'
-import { SIG_IGN } from './signal-state.ts'
+import { SIG_IGN } from './signal-actions.ts'
 import { type Task, TRACED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 import { report, type WaitTarget, WEXITED, WNOWAIT } from './wait.ts'
@@ -75,8 +75,7 @@ function handOver(kernel: Kernel, group: ThreadGroup): void {
 }
 
 function tell(tracer: ThreadGroup, id: number, uid: number, status: number): void {
-  const action = tracer.signals.actions[SIGCHLD]!
-  if (action.handler !== SIG_IGN) {
+  if (tracer.signals.actions.handler(SIGCHLD) !== SIG_IGN) {
     const info = makeInfo(SIGCHLD, 0)
     info.pid = id
     info.uid = uid

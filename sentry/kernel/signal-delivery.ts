@@ -30,7 +30,8 @@ import { beginGroupStop, isOrphaned, stopTask } from './job-control.ts'
 import { fatalStop, handlerStop, pendingStop, signalStop } from './ptrace.ts'
 import { makeInfo } from './siginfo.ts'
 import { dequeueSignal, forceSignal, recalcPending, restoreSavedMask, setBlocked } from './signal.ts'
-import { SIG_DFL, SIG_IGN, type SigAction, type SigInfo } from './signal-state.ts'
+import { SIG_DFL, SIG_IGN, type SigAction } from './signal-actions.ts'
+import type { SigInfo } from './signal-state.ts'
 import { ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS, isRestart, type SysRet } from './sysret.ts'
 import type { Task } from './task.ts'
 
@@ -96,7 +97,7 @@ function slowReturn(t: Task, result: SysRet, fromSyscall: boolean): boolean {
       return false
     }
     const sig = info.signo
-    const action = group.signals.actions[sig]!
+    const action = group.signals.actions.get(sig)
     if (action.handler === SIG_IGN) continue
     if (action.handler !== SIG_DFL) {
       if (inSyscall) {
@@ -190,7 +191,7 @@ function deliver(t: Task, info: SigInfo, action: SigAction): void {
   const mask = s.hasSavedMask ? s.savedMask : s.blocked
   // SA_RESETHAND takes effect before the handler runs; the frame needs the old values.
   const { handler, flags, restorer, maskLo, maskHi } = action
-  if (flags & SA_RESETHAND) action.handler = SIG_DFL
+  if (flags & SA_RESETHAND) t.group.signals.actions.setHandler(sig, SIG_DFL)
   if (!pushSignalFrame(t, info, handler, flags, restorer, mask.lo, mask.hi)) {
     forceSegv(t, sig)
     return

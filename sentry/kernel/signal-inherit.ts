@@ -3,16 +3,20 @@
  */
 import { SS_DISABLE } from '../abi/signal.ts'
 import { deletePosixTimers } from './itimer.ts'
-import { GroupSignals, SIG_DFL, SIG_IGN, type SigAction } from './signal-state.ts'
+import { GroupSignals } from './signal-state.ts'
 import type { Task } from './task.ts'
 
 /** Actions of a new process: shared (CLONE_SIGHAND), or a copy, in which handlers are reset for CLONE_CLEAR_SIGHAND. */
 export function forkGroupSignals(parent: Task, shared: boolean, clear: boolean): GroupSignals {
   const actions = parent.group.signals.actions
-  if (shared) return new GroupSignals(actions)
-  const copy = copyActions(actions)
-  if (clear) for (const a of copy) if (a.handler !== SIG_IGN) reset(a)
-  return new GroupSignals(copy)
+  if (!shared) {
+    const copy = actions.copy()
+    if (clear) copy.clearHandlers(false)
+    return new GroupSignals(copy)
+  }
+  actions.withdraw()
+  actions.shared = true
+  return new GroupSignals(actions)
 }
 
 /** Mask and alternate stack of a new thread. Pending signals are not inherited. */
@@ -29,14 +33,8 @@ export function forkTaskSignals(parent: Task, child: Task, ownStack: boolean): v
 
 /** execve(2): handlers go back to the default, ignored signals stay ignored; masks and pending signals stay. */
 export function execSignals(t: Task): void {
-  const actions = copyActions(t.group.signals.actions)
-  for (const a of actions) {
-    if (a.handler !== SIG_IGN) a.handler = SIG_DFL
-    a.flags = 0
-    a.restorer = 0
-    a.maskLo = 0
-    a.maskHi = 0
-  }
+  const actions = t.group.signals.actions.copy()
+  actions.clearHandlers(true)
   t.group.signals.actions = actions
   t.signals.altSp = 0
   t.signals.altSize = 0
@@ -46,15 +44,4 @@ export function execSignals(t: Task): void {
   t.signals.cr2Hi = 0
   t.group.exitSignal = 17
   deletePosixTimers(t.group)
-}
-
-function copyActions(actions: readonly SigAction[]): SigAction[] {
-  return actions.map((a) => ({ ...a }))
-}
-function reset(a: SigAction): void {
-  a.handler = SIG_DFL
-  a.flags = 0
-  a.restorer = 0
-  a.maskLo = 0
-  a.maskHi = 0
 }

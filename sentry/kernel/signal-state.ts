@@ -1,22 +1,10 @@
 /**
- * Signal state of a thread and of a thread group (Linux: sighand_struct, sigpending). Data only; kernel/signal.ts
+ * Signal state of a thread and of a thread group (Linux: signal_struct, sigpending). Data only; kernel/signal.ts
  * holds the rules.
  */
+import type { SignalActions } from './signal-actions.ts'
 import { SigSet } from './sigset.ts'
 import { WaitQueue } from './wait-queue.ts'
-
-export const NSIG = 64
-export const SIG_DFL = 0
-export const SIG_IGN = 1
-
-/** struct kernel_sigaction. Handler and restorer are guest addresses. */
-export interface SigAction {
-  handler: number
-  flags: number
-  restorer: number
-  maskLo: number
-  maskHi: number
-}
 
 /** siginfo_t, as the sentry keeps it; kernel/siginfo.ts encodes it. */
 export interface SigInfo {
@@ -57,8 +45,7 @@ export class PendingSignals {
 }
 
 export class GroupSignals {
-  /** Index = signal number; shared by reference under CLONE_SIGHAND. */
-  actions: SigAction[]
+  actions: SignalActions
   readonly pending = new PendingSignals()
   /** Group stop (SIGSTOP and friends): in effect, the signal, and what wait4 has not seen yet. */
   stopped = false
@@ -77,15 +64,9 @@ export class GroupSignals {
    */
   unkillable = false
 
-  constructor(actions: SigAction[]) {
+  constructor(actions: SignalActions) {
     this.actions = actions
   }
-}
-
-export function defaultActions(): SigAction[] {
-  const actions: SigAction[] = []
-  for (let i = 0; i <= NSIG; i++) actions.push({ handler: SIG_DFL, flags: 0, restorer: 0, maskLo: 0, maskHi: 0 })
-  return actions
 }
 
 /** Per thread. */

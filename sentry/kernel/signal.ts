@@ -27,7 +27,8 @@ import { resumeStopped } from './job-control.ts'
 import { RLIMIT_SIGPENDING } from './limits.ts'
 import type { ProcessGroup } from './process-group.ts'
 import { makeInfo } from './siginfo.ts'
-import { type PendingSignals, SIG_DFL, SIG_IGN, type SigInfo } from './signal-state.ts'
+import { SIG_DFL, SIG_IGN } from './signal-actions.ts'
+import type { PendingSignals, SigInfo } from './signal-state.ts'
 import { DEAD, RUNNING, STOPPED, type Task, TRACED } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -120,17 +121,18 @@ function ignored(t: Task, sig: number, force: boolean): boolean {
   if (t.signals.blocked.has(sig)) return false
   // A tracer hears of every signal.
   if (t.traced !== null && sig !== SIGKILL) return false
-  const action = t.group.signals.actions[sig]!
-  if (t.group.signals.unkillable && action.handler === SIG_DFL) {
+  const handler = t.group.signals.actions.handler(sig)
+  if (t.group.signals.unkillable && handler === SIG_DFL) {
     if (!(force && (sig === SIGKILL || sig === SIGSTOP))) return true
   }
-  return action.handler === SIG_IGN || (action.handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)
+  return handler === SIG_IGN || (handler === SIG_DFL && defaultAction(sig) === ACTION_IGNORE)
 }
 
 function enqueue(t: Task, pending: PendingSignals, given: SigInfo): number {
   // The same info may be sent to several processes.
   const info = given.chargedUid === undefined ? given : { ...given }
   const sig = info.signo
+  t.group.signals.actions.stop()
   // A POSIX timer's own entry is queued in any case: it waits to hear that it was taken.
   if (sig < SIGRTMIN && pending.set.has(sig) && info.code !== SI_TIMER) return 0
   const uid = t.creds.uid
@@ -174,9 +176,9 @@ function complete(main: Task, sig: number, toGroup: boolean): void {
   }
   if (chosen === null) return
   const group = main.group
-  const action = group.signals.actions[sig]!
+  const handler = group.signals.actions.handler(sig)
   const untraced = main.traced === null && chosen.traced === null
-  if (sig === SIGKILL || (untraced && action.handler === SIG_DFL && defaultAction(sig) === ACTION_TERMINATE)) {
+  if (sig === SIGKILL || (untraced && handler === SIG_DFL && defaultAction(sig) === ACTION_TERMINATE)) {
     exitGroup(group, sig)
     return
   }
@@ -347,13 +349,13 @@ export function discardFrom(group: ThreadGroup, source: object): void {
  */
 export function forceSignal(t: Task, info: SigInfo, toDefault = false): void {
   const sig = info.signo
-  const action = t.group.signals.actions[sig]!
+  const { actions } = t.group.signals
   const blocked = t.signals.blocked.has(sig)
-  if (blocked || action.handler === SIG_IGN || toDefault) action.handler = SIG_DFL
+  if (blocked || toDefault || actions.handler(sig) === SIG_IGN) actions.setHandler(sig, SIG_DFL)
   if (blocked) {
     t.signals.blocked.delete(sig)
     recalcPending(t)
   }
-  if (action.handler === SIG_DFL) t.group.signals.unkillable = false
+  if (actions.handler(sig) === SIG_DFL) t.group.signals.unkillable = false
   sendToTask(t, info, true)
 }

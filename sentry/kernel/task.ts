@@ -12,12 +12,14 @@ import { ARG } from '../platform/amd64/registers.ts'
 import type { GuestThread } from '../platform/platform.ts'
 import { Dentry } from '../vfs/dentry.ts'
 import type { FdTable } from '../vfs/fd-table.ts'
+import type { FileDescription } from '../vfs/file-description.ts'
 import type { FsContext } from '../vfs/fs-context.ts'
 import type { Credentials } from './credentials.ts'
 import type { Kernel } from './kernel.ts'
 import type { Tracing } from './ptrace.ts'
 import { SchedState } from './sched.ts'
 import type { SeccompFilter } from './seccomp.ts'
+import type { SignalActions } from './signal-actions.ts'
 import { TaskSignals } from './signal-state.ts'
 import { BLOCK, type SysRet } from './sysret.ts'
 import type { ThreadGroup } from './thread-group.ts'
@@ -77,6 +79,12 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   traced: Tracing | null = null
   /** Dentry.roots when the platform was last told whose names we see. */
   private rootTurn = 0
+  /** What the platform was told with kernel/opened-file.ts: the file, its descriptor, and bytes that went along or −1. */
+  openedFile: FileDescription | null = null
+  openedFd = -1
+  openedLength = -1
+  /** The platform may change these meanwhile: of its process, which has one thread. */
+  actionsTold: SignalActions | null = null
   /** personality(2), inherited. */
   personality = 0
 
@@ -134,6 +142,7 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
 
   /** Tells the platform what getpid and its like answer; whoever changes an id, the thread or the filters calls it. */
   publishIds(): void {
+    this.openedFile = null
     if (this.seccomp !== null || this.kernel.tracer !== null || this.traced !== null || this.group === null) {
       this.thread.answer(null, 0)
       return
@@ -173,6 +182,10 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
 
   /** The call in progress may put writes off until the task resumes: nobody else may expect them earlier. */
   mayDefer = false
+  /** Nothing will come between the end of the call in progress and the guest. */
+  get returnsAtOnce(): boolean {
+    return this.inCall && !this.signalPending && this.traced === null && !this.kernel.paused
+  }
   /** Whether the copy window of the thread is this call's. */
   private get inCall(): boolean {
     return this.state === TRAPPED && this.kernel.current === this

@@ -7,6 +7,7 @@
  */
 import { EACCES, EBADF, EEXIST, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP, EPERM } from '../abi/errno.ts'
 import { RLIMIT_AS, RLIMIT_DATA } from '../kernel/limits.ts'
+import { ERESTARTSYS } from '../kernel/sysret.ts'
 import type { Task } from '../kernel/task.ts'
 import { MemoryOps } from '../platform/memory-ops.ts'
 import type { AddressSpace, GuestThread } from '../platform/platform.ts'
@@ -42,6 +43,10 @@ const MAX_MAPS = 65530
 
 export const pageUp = (n: number): number => Math.ceil(n / PAGE) * PAGE
 export const pageDown = (n: number): number => Math.floor(n / PAGE) * PAGE
+
+/** Changes up to this size, in processes with fewer mappings, need not be answered by the host before their call is. */
+const LATE_MAX = 2 ** 26
+const LATE_MAX_VMAS = 30000
 
 /** One batch for everybody: the kernel is single-threaded. */
 const OPS = new MemoryOps()
@@ -155,6 +160,46 @@ export class MemoryManager {
     return v !== undefined && addr + len <= v.end && (v.prot & PROT_WRITE) !== 0 && v.file === null
   }
 
+  // ---- changes -----------------------------------------------------------------------------------------------------
+  /** What the last change that was put off makes, to be taken back when it fails: new pages, and the break before. */
+  private lateStart = 0
+  private lateEnd = 0
+  private lateBreak = -1
+
+  /**
+   * Carries out OPS for the call in progress, at once or with its answer: then the host has hardly a reason to refuse, for it is
+   * not large, and far from the limits. [start, end): the pages that it makes. 0 or −errno.
+   */
+  private change(t: Task, start: number, end: number): number {
+    if (this.refs === 1 && end - start <= LATE_MAX && this.vmas.length < LATE_MAX_VMAS && t.returnsAtOnce) {
+      if (this.space.applyLater(t.thread, OPS)) {
+        this.lateStart = start
+        this.lateEnd = end
+        this.lateBreak = -1
+        return 0
+      }
+    }
+    return this.space.apply(t.thread, OPS)
+  }
+
+  /** The change that was put off has failed. Returns what its call is to return. */
+  lateChangeFailed(t: Task, error: number): number {
+    const { lateStart, lateEnd, lateBreak } = this
+    // The guest can say anything here: nothing with a meaning of its own.
+    if (error >= 0 || error <= -ERESTARTSYS) error = -ENOMEM
+    this.lateStart = this.lateEnd = 0
+    this.lateBreak = -1
+    if (lateEnd > lateStart) {
+      // What was there before may be gone, as on Linux.
+      OPS.clear().unmap(lateStart, lateEnd - lateStart)
+      this.space.apply(t.thread, OPS)
+      this.forget(lateStart, lateEnd)
+    }
+    if (lateBreak < 0) return error
+    this.brkEnd = lateBreak
+    return lateBreak
+  }
+
   // ---- mmap --------------------------------------------------------------------------------------------------------
   /** mmap(2). `file` null for anonymous; the caller keeps its reference. Returns the address or −errno. */
   mmap(
@@ -192,7 +237,7 @@ export class MemoryManager {
     if (file === null) OPS.mapAnonymous(start, len, prot, hostFlags)
     else if (this.showsAlready(start, len, file, offset, hostFlags)) OPS.protect(start, len, prot)
     else OPS.mapFile(start, len, prot, hostFlags, hostFd, offset)
-    const done = this.space.apply(t.thread, OPS)
+    const done = this.change(t, start, start + len)
     if (done < 0) return done
     this.forget(start, start + len)
     const vma = new Vma(
@@ -308,7 +353,7 @@ export class MemoryManager {
     // Below is nothing of the guest's, but of the platform's.
     const from = Math.max(addr, MMAP_MIN)
     OPS.clear().unmap(from, addr + len - from)
-    const err = this.space.apply(t.thread, OPS)
+    const err = this.change(t, 0, 0)
     if (err < 0) return err
     this.forget(addr, addr + len)
     return 0
@@ -332,7 +377,7 @@ export class MemoryManager {
     const reach = Math.min(at, end)
     if (reach > addr) {
       OPS.clear().protect(addr, reach - addr, prot)
-      const err = this.space.apply(t.thread, OPS)
+      const err = this.change(t, 0, 0)
       if (err < 0) return err
       const first = splitAt(this.vmas, addr)
       const last = splitAt(this.vmas, reach)
@@ -476,7 +521,8 @@ export class MemoryManager {
       if (this.overlaps(from, to + PAGE)) return this.brkEnd
       if (this.checkLimits(t, from, to - from, PROT_READ | PROT_WRITE, false, false) < 0) return this.brkEnd
       OPS.clear().mapAnonymous(from, to - from, PROT_READ | PROT_WRITE, MAP_PRIVATE)
-      if (this.space.apply(t.thread, OPS) < 0) return this.brkEnd
+      if (this.change(t, from, to) < 0) return this.brkEnd
+      this.lateBreak = this.brkEnd
       this.insert(new Vma(from, to, PROT_READ | PROT_WRITE, false, null, 0, '[heap]'))
     } else if (to < from) {
       if (this.munmap(t, to, from - to) < 0) return this.brkEnd

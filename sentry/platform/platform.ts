@@ -16,6 +16,11 @@ export const TRAP_FAULT = 2
 export const TRAP_INTERRUPT = 3
 /** The host thread is gone (killed from outside, or after exit()/kill()). */
 export const TRAP_GONE = 4
+/** An operation of {@link AddressSpace.applyLater} failed, `code` says why (−errno): the guest has not gone on. */
+export const TRAP_FAILED = 5
+
+/** GuestThread.takeOpened(); native/stub/protocol.h. */
+export const OPENED_CLOSED = 0x10000
 
 export interface GuestThread {
   /** See amd64/registers.ts. Valid while stopped. */
@@ -80,8 +85,32 @@ export interface GuestThread {
    * or the ids move: the same call again may be answered so without a trap.
    */
   remember(): void
-  /** `stat` (struct stat) answers fstat of `fd` until the third word of {@link Platform.names} moves; −1: no more. */
-  opened(fd: number, stat: Uint32Array): void
+  /** Whether what is told here makes the platform answer calls itself; false: it has no use for it. */
+  readonly answers: boolean
+  /** Where to put what a file begins with, before {@link tellOpened}. */
+  readonly openedData: Uint8Array
+  /**
+   * Until the third word of {@link Platform.names} moves, the platform may answer fstat of `fd` with `stat` (struct stat), read
+   * and pread64 with the `length` bytes in {@link openedData} (−1: none) and close. What came of it: {@link takeOpened}.
+   */
+  tellOpened(fd: number, stat: Uint32Array, length: number): void
+  /**
+   * Bytes by which reads have moved the file's position, with OPENED_CLOSED where the descriptor is closed; each is said once.
+   * From here on reads trap. `again`: the others need not; else the thread may run, and is answered nothing more.
+   */
+  takeOpened(again: boolean): number
+  forgetOpened(): void
+  /**
+   * The platform may answer rt_sigaction, until {@link stopActions}, with these: 64 × struct kernel_sigaction. The process has no
+   * other thread. It may run when the others are called.
+   */
+  tellActions(actions: Uint32Array): void
+  stopActions(): void
+  /** The next signal after this number whose action the guest has changed; 0: none. */
+  changedAction(after: number): number
+  readAction(signo: number, out: Uint32Array): void
+  /** They are taken over. Preconditions: stopped. */
+  forgetChangedActions(): void
   /** Runs one futex(FUTEX_WAKE) natively in the address space; for clear_child_tid and robust lists. */
   futexWake(addr: number, count: number): void
   /** Atomically sets one bit of the futex word at `addr` (FUTEX_WAKE_OP, natively). 0 or −errno. Preconditions: stopped. */
@@ -95,6 +124,10 @@ export interface AddressSpace {
   write(addr: number, src: Uint8Array, at: number, len: number): number
   /** Runs the operations in order in `thread` (stopped, of this space) until one fails. 0 or −errno. */
   apply(thread: GuestThread, ops: MemoryOps): number
+  /**
+   * Has `thread` run the operations when it is resumed, before guest code goes on. False: that is not possible, {@link apply} is. Preconditions: `thread` is the only one of the space, and is resumed next.
+   */
+  applyLater(thread: GuestThread, ops: MemoryOps): boolean
   /** Copy-on-write copy for fork(2), with one stopped thread that has the registers of `parent` (stopped). */
   fork(parent: GuestThread): GuestThread | number
   /** One more thread, stopped, with the registers of `parent` (stopped). */
@@ -145,8 +178,8 @@ export interface Platform {
   readonly vdso: { start: number; size: number }
   readonly vvar: { start: number; size: number }
   /**
-   * Three words that the kernel moves: whenever a name may lead elsewhere than before, with anybody's root, and before
-   * attributes of any file may change, or what a descriptor stands for.
+   * Three words that the kernel moves: whenever a name may lead elsewhere than before, with anybody's root, and before any
+   * file or its attributes may change, or what a descriptor stands for.
    */
   readonly names: Uint32Array
   /** null: every call traps. */

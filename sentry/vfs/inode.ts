@@ -112,6 +112,8 @@ export abstract class Inode {
   opens = 0
   /** Descriptions open for writing (> 0), or programs that run from it (< 0): never both (ETXTBSY). */
   writeCount = 0
+  /** Who opens it reads its beginning next (kernel/opened-file.ts). */
+  readAtOnce = false
   /** An O_TMPFILE that link(2) may still give a name. */
   linkable = false
   /** FIFO (fs/pipe.ts) or bound socket (net/unix) that this inode stands for. */

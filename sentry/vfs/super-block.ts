@@ -21,6 +21,11 @@ export abstract class SuperBlock {
   /** Whether others (the host) may change names and attributes behind our back: cached dentries are revalidated. */
   readonly shared: boolean = false
 
+  /** Contents and attributes of its files and directories change by calls of guests alone, and by their mappings. */
+  get steady(): boolean {
+    return false
+  }
+
   /** Nothing can be made: its lookups fail, where others leave a negative entry (procfs). Creating says ENOENT. */
   readonly fixedNames: boolean = false
   /** Places where it is mounted, in all namespaces. */

@@ -8,19 +8,23 @@ import { type Mount, MS_NOATIME, MS_NODIRATIME, MS_STRICTATIME } from './mount.t
 
 /** Something was read: atime moves when it is not newer than mtime or ctime (relatime), or always under strictatime. */
 export function touchAtime(mount: Mount, inode: Inode): void {
-  if ((mount.flags & (MS_NOATIME | MS_STRICTATIME)) === 0) {
-    const a = inode.atimeSec
-    if (a > inode.mtimeSec && a > inode.ctimeSec) return
-    if (!older(a, inode.atimeNsec, inode.mtimeSec, inode.mtimeNsec)) {
-      if (!older(a, inode.atimeNsec, inode.ctimeSec, inode.ctimeNsec)) return
-    }
-  } else if ((mount.flags & MS_NOATIME) !== 0) return
-  if ((mount.flags & MS_NODIRATIME) !== 0 && inode.isDir) return
-  if (mount.readonly) return
+  if (atimeRests(mount, inode)) return
   Dentry.changes()
   const now = readRealtime()
   inode.atimeSec = now.sec
   inode.atimeNsec = now.nsec
+}
+
+/** Reading leaves atime as it is. */
+export function atimeRests(mount: Mount, inode: Inode): boolean {
+  if ((mount.flags & (MS_NOATIME | MS_STRICTATIME)) === 0) {
+    const a = inode.atimeSec
+    if (a > inode.mtimeSec && a > inode.ctimeSec) return true
+    if (!older(a, inode.atimeNsec, inode.mtimeSec, inode.mtimeNsec)) {
+      if (!older(a, inode.atimeNsec, inode.ctimeSec, inode.ctimeNsec)) return true
+    }
+  } else if ((mount.flags & MS_NOATIME) !== 0) return true
+  return ((mount.flags & MS_NODIRATIME) !== 0 && inode.isDir) || mount.readonly
 }
 
 function older(sec: number, nsec: number, thanSec: number, thanNsec: number): boolean {

@@ -4,10 +4,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { THREAD_BYTES, THREAD_ROWS } from '../../native/systrap.ts'
+import { ACTION_FLAGS } from '../../sentry/kernel/signal-actions.ts'
+import { OPENED_CLOSED } from '../../sentry/platform/platform.ts'
 import * as stub from '../../sentry/platform/stub.ts'
+import * as actions from '../../sentry/platform/systrap/actions.ts'
 import * as callSite from '../../sentry/platform/systrap/amd64/call-site.ts'
 import * as knownNames from '../../sentry/platform/systrap/known-names.ts'
 import * as systrap from '../../sentry/platform/systrap/layout.ts'
+import * as opened from '../../sentry/platform/systrap/opened.ts'
 import * as patchTable from '../../sentry/platform/systrap/patch-table.ts'
 import * as slotWindow from '../../sentry/platform/systrap/window.ts'
 import { callPolicy } from '../../syscalls/call-policy.ts'
@@ -27,12 +31,16 @@ const NAMES = [
     'PATCH_CALL',
   ],
   ...['WINDOW_IN_OFFSET', 'WINDOW_IN_SIZE', 'WINDOW_OUT_OFFSET', 'WINDOW_OUT_SIZE', 'MAX_WINDOW_OUT'],
+  ...['OPENED_DATA_OFFSET', 'OPENED_DATA_SIZE', 'OPENED_POSITION', 'OPENED_CLOSED', 'OPENED_DATA', 'OPENED_WITHDRAWN'],
+  ...['SIGNALS', 'ACTION_FLAGS'],
   ...['CONTROL_SIZE', 'KNOWN_OFFSET', 'KNOWN', 'KNOWN_WAYS', 'KNOWN_NAME'],
 ]
 const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot']
 const SLOT_FIELDS =
   'state command trap signo code trapno error_code op_count fault_addr context stack result self entry interrupted ' +
-  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row root root_turn stat_fd stat_changes stat'
+  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row root root_turn opened actions'
+const ACTIONS_FIELDS = ['told', 'changed', 'action']
+const OPENED_FIELDS = ['fd', 'changes', 'put_off', 'len', 'stat']
 const NAME_FIELDS = ['names', 'turn', 'root', 'len', 'result', 'name']
 const CHECKS = ['ANY', 'OPEN', 'AT', 'MODE', 'ACCESS', 'STATX', 'SIZE']
 
@@ -51,6 +59,9 @@ int main(void) {
   ${SLOT_FIELDS.split(' ')
     .map((f) => print(`slot.${f}`, `offsetof(struct stub_slot, ${f})`))
     .join('\n  ')}
+  ${OPENED_FIELDS.map((f) => print(`opened.${f}`, `offsetof(struct stub_slot, opened.${f})`)).join('\n  ')}
+  ${ACTIONS_FIELDS.map((f) => print(`actions.${f}`, `offsetof(struct stub_slot, actions.${f})`)).join('\n  ')}
+  ${print('action', 'sizeof(struct stub_action)')}
   ${NAME_FIELDS.map((f) => print(`name.${f}`, `offsetof(struct stub_name, ${f})`)).join('\n  ')}
   ${CHECKS.map((c) => print(`CHECK_${c}`, `CHECK_${c}`)).join('\n  ')}
   ${print('name', 'sizeof(struct stub_name)')}
@@ -81,6 +92,10 @@ test('addresses and sizes are the same in C and TypeScript', () => {
     ...patchTable,
     ...slotWindow,
     ...knownNames,
+    ...opened,
+    ...actions,
+    OPENED_CLOSED,
+    ACTION_FLAGS,
   }
   for (const name of NAMES) expect([name, mirrored[name]]).toEqual([name, values.get(name)])
   expect(stub.STUB_BASE).toBe(values.get('ARENA_BASE'))
@@ -90,6 +105,15 @@ test('the thread table has the layout that TypeScript reads', () => {
   expect(values.get('thread')).toBe(THREAD_BYTES)
   expect(values.get('THREADS')).toBe(THREAD_ROWS)
   expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244, 272, 276])
+})
+
+test('what a stub knows of an opened file has the layout that TypeScript writes', () => {
+  expect(OPENED_FIELDS.map((f) => values.get(`opened.${f}`))).toEqual([560, 564, 568, 572, 576])
+})
+
+test('what a stub knows of signal actions has the layout that TypeScript writes', () => {
+  expect(ACTIONS_FIELDS.map((f) => values.get(`actions.${f}`))).toEqual([720, 728, 736])
+  expect(values.get('action')).toBe(32)
 })
 
 test('the table of names has the layout that TypeScript writes', () => {

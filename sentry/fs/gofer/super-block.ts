@@ -52,6 +52,10 @@ export class GoferSuperBlock extends SuperBlock {
   private lastHigh = -1
   private lastSpace = 0
 
+  override get steady(): boolean {
+    return !this.shared
+  }
+
   constructor(client: GoferClient, mount: GoferMount, idle: IdleFiles) {
     super()
     this.client = client

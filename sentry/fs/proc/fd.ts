@@ -4,8 +4,10 @@
  */
 import { ENOENT } from '../../abi/errno.ts'
 import { O_CLOEXEC } from '../../abi/fcntl.ts'
+import { settleOpenedOf } from '../../kernel/opened-file.ts'
 import type { Task } from '../../kernel/task.ts'
 import { describePath } from '../../vfs/d-path.ts'
+import type { FdTable } from '../../vfs/fd-table.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
 import { type DirEmitter, type Inode, S_IFLNK } from '../../vfs/inode.ts'
 import type { Path } from '../../vfs/path.ts'
@@ -19,7 +21,12 @@ import { TaskDirectory, TaskFile, TaskLink } from './task-inode.ts'
 const FD_INOS = 2 ** 21
 
 const fileOf = (s: Subject, fd: number): FileDescription | undefined =>
-  s.running && fd < FD_INOS ? s.task.fds.get(fd) : undefined
+  s.running && fd < FD_INOS ? tableOf(s).get(fd) : undefined
+
+function tableOf(s: Subject): FdTable {
+  settleOpenedOf(s.task)
+  return s.task.fds
+}
 
 /** A decimal descriptor without leading zeros, or −1. */
 function parseFd(name: string): number {
@@ -84,9 +91,10 @@ abstract class DescriptorDirectory extends TaskDirectory {
   readdir(_t: Task, pos: number, out: DirEmitter): number {
     const s = this.subject
     if (!s.running) return 0
-    const n = s.task.fds.size
+    const fds = tableOf(s)
+    const n = fds.size
     for (let fd = Math.max(0, pos - 2); fd < n; fd++) {
-      if (s.task.fds.get(fd) === undefined) continue
+      if (fds.get(fd) === undefined) continue
       if (!out.emit(String(fd), this.firstIno + fd, this.entryType, fd + 3)) return 0
     }
     return 0
@@ -106,7 +114,7 @@ export class FdDirectory extends DescriptorDirectory {
   override revalidate(): number {
     let n = 0
     if (this.subject.running) {
-      const fds = this.subject.task.fds
+      const fds = tableOf(this.subject)
       for (let fd = fds.size - 1; fd >= 0; fd--) if (fds.get(fd) !== undefined) n++
     }
     this.size = n

@@ -8,7 +8,7 @@ import type { CapSet } from '../../kernel/credentials.ts'
 import { hostCpuMask, hostCpus, hostPidFile, readHostPages } from '../../kernel/host-proc.ts'
 import { RLIMIT_RSS, RLIMIT_SIGPENDING } from '../../kernel/limits.ts'
 import { queuedSignals } from '../../kernel/signal.ts'
-import { NSIG, SIG_DFL, SIG_IGN } from '../../kernel/signal-state.ts'
+import { NSIG, SIG_DFL, SIG_IGN } from '../../kernel/signal-actions.ts'
 import { SigSet } from '../../kernel/sigset.ts'
 import { BLOCKED, DEAD, RUNNING, STOPPED, type Task, TRACED } from '../../kernel/task.ts'
 import type { MemoryManager } from '../../mm/memory-manager.ts'
@@ -70,7 +70,7 @@ function ignoredAndCaught(s: Subject): { ignored: SigSet; caught: SigSet } {
   const ignored = new SigSet()
   const caught = new SigSet()
   for (let sig = 1; sig <= NSIG; sig++) {
-    const handler = s.group.signals.actions[sig]?.handler ?? SIG_DFL
+    const handler = s.group.signals.actions.handler(sig)
     if (handler === SIG_IGN) ignored.add(sig)
     else if (handler !== SIG_DFL) caught.add(sig)
   }

@@ -41,6 +41,10 @@ export class TmpfsSuperBlock extends SuperBlock {
   private usedInodes = 0
   private lastIno = 0
 
+  override get steady(): boolean {
+    return true
+  }
+
   constructor(options: TmpfsOptions) {
     super()
     this.source = 'tmpfs'

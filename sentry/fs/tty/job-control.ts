@@ -7,7 +7,7 @@ import { SIGTTIN, SIGTTOU } from '../../abi/signal.ts'
 import { CAP_SYS_ADMIN } from '../../kernel/credentials.ts'
 import { isOrphaned } from '../../kernel/job-control.ts'
 import { sendKernelSignalToPgrp } from '../../kernel/signal.ts'
-import { SIG_IGN } from '../../kernel/signal-state.ts'
+import { SIG_IGN } from '../../kernel/signal-actions.ts'
 import { ERESTARTSYS } from '../../kernel/sysret.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { Tty } from './tty.ts'
@@ -15,7 +15,7 @@ import type { Tty } from './tty.ts'
 function checkChange(t: Task, tty: Tty, sig: number): number {
   const pgrp = t.group.pgrp
   if (pgrp.session.tty !== tty || tty.foregroundId === 0 || pgrp.pgid === tty.foregroundId) return 0
-  if (t.signals.blocked.has(sig) || t.group.signals.actions[sig]!.handler === SIG_IGN) return sig === SIGTTIN ? -EIO : 0
+  if (t.signals.blocked.has(sig) || t.group.signals.actions.handler(sig) === SIG_IGN) return sig === SIGTTIN ? -EIO : 0
   if (isOrphaned(pgrp)) return -EIO
   sendKernelSignalToPgrp(pgrp, sig)
   return -ERESTARTSYS

@@ -44,6 +44,7 @@ const CODE = 56
 const TID = 57
 const FAULT_ADDR = 58
 
+const NO_DATA = new Uint8Array(0)
 const CLONE_THREAD_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
 const CLONE_PROCESS_FLAGS = 0x8000 | 17
 const MAX_EVENTS = 64
@@ -143,7 +144,20 @@ class PtraceThread implements GuestThread {
   windowDrop(): void {}
   remember(): void {}
   answer(): void {}
-  opened(): void {}
+  readonly answers = false
+  readonly openedData = NO_DATA
+  tellOpened(): void {}
+  takeOpened(): number {
+    return 0
+  }
+  forgetOpened(): void {}
+  tellActions(): void {}
+  stopActions(): void {}
+  changedAction(): number {
+    return 0
+  }
+  readAction(): void {}
+  forgetChangedActions(): void {}
 
   interrupt(): void {
     ptInterrupt(this.slot)
@@ -192,6 +206,9 @@ class PtraceSpace implements AddressSpace {
   }
   apply(thread: GuestThread, ops: MemoryOps): number {
     return ops.count === 0 ? 0 : ptBatch((thread as PtraceThread).slot, ops.rows, ops.count)
+  }
+  applyLater(): boolean {
+    return false
   }
   fork(parent: GuestThread): GuestThread | number {
     return platform!.clone(parent as PtraceThread, CLONE_PROCESS_FLAGS, null)

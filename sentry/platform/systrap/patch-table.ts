@@ -4,7 +4,7 @@
  * What the table says may be out of date (the guest can map something else over a site): then the site traps by signal
  * again, turns hot again, and is looked at again.
  */
-import { stRun } from '../../../native/systrap.ts'
+import { stRun, stRunLater } from '../../../native/systrap.ts'
 import { SYS_mmap, SYS_mprotect } from '../../abi/syscall-numbers.ts'
 import {
   entryBytes,
@@ -84,7 +84,7 @@ export class PatchTable {
   }
 
   /**
-   * Patches the `syscall` at `site`, in thread `row` (stopped). `code`: the bytes from `start` on, of one private mapping
+   * Patches the `syscall` at `site`, in thread `row` (stopped): when it goes on, if it is alone. `code`: the bytes from `start` on, of one private mapping
    * that may be read and executed. `alone`: no other thread runs in this address space. Preconditions: not shared.
    */
   patch(
@@ -127,15 +127,24 @@ export class PatchTable {
       ops.store(store)
     })
     ops.add(SYS_mprotect, from, length, READ_EXEC)
-    const done = stRun(row, ops.words, ops.count)
-    this.sites.set(site, done === 0 ? entry : 0)
-    if (done < 0) {
-      const undo = new StubOps()
-      undo.add(SYS_mprotect, from, length, READ_EXEC)
-      stRun(row, undo.words, undo.count)
-    } else if (known === 0) {
-      this.next = index + 1
+    this.last = { site, from, length }
+    const late = alone && stRunLater(row, ops.words, ops.count) === 0
+    if (!late && stRun(row, ops.words, ops.count) < 0) {
+      this.failed(row)
+      return
     }
+    this.sites.set(site, entry)
+    if (known === 0) this.next = index + 1
+  }
+  private last = { site: 0, from: 0, length: 0 }
+
+  /** The last patch, or what was left of it when thread `row` (stopped) went on, has failed. */
+  failed(row: number): void {
+    const { site, from, length } = this.last
+    this.sites.set(site, 0)
+    const undo = new StubOps()
+    undo.add(SYS_mprotect, from, length, READ_EXEC)
+    stRun(row, undo.words, undo.count)
   }
 }
 

@@ -3,10 +3,10 @@
  */
 import * as host from '../../../native/host.ts'
 import { ptVmRead, ptVmWrite } from '../../../native/ptrace.ts'
-import { stAbandon, stBatch, stKeepArena, stThreadGone } from '../../../native/systrap.ts'
+import { stAbandon, stBatch, stBatchLater, stKeepArena, stThreadGone } from '../../../native/systrap.ts'
 import { getReg, RIP, setReg } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
-import type { AddressSpace, GuestThread, UsageSink } from '../platform.ts'
+import { type AddressSpace, type GuestThread, TRAP_INTERRUPT, type UsageSink } from '../platform.ts'
 import { driver } from './driver.ts'
 import { ARENA_SLOTS } from './layout.ts'
 import { codeAround, PatchTable } from './patch-table.ts'
@@ -61,7 +61,13 @@ export class SystrapSpace implements AddressSpace {
     const { start, end } = codeAround(site, low, high)
     const got = this.read(start, CODE_BYTES, 0, end - start)
     const alone = this.threads.length === 1
+    thread.lateChange = false
     this.patches.patch(thread.row, site, CODE_BYTES.subarray(0, got), start, alone, (nr) => driver!.isDirect(nr))
+  }
+  /** What was left of a patch when `thread` went on has failed: it goes on unpatched. */
+  patchFailed(thread: SystrapThread): void {
+    thread.trap = TRAP_INTERRUPT
+    if (this.patches !== null) this.patches.failed(thread.row)
   }
   /** Patched sites of the parent's pages, which are the child's too. */
   inheritPatches(parent: SystrapSpace): void {
@@ -88,6 +94,12 @@ export class SystrapSpace implements AddressSpace {
   }
   apply(thread: GuestThread, ops: MemoryOps): number {
     return ops.count === 0 ? 0 : stBatch((thread as SystrapThread).row, ops.rows, ops.count)
+  }
+  applyLater(thread: GuestThread, ops: MemoryOps): boolean {
+    const own = thread as SystrapThread
+    if (this.threads.length > 1 || stBatchLater(own.row, ops.rows, ops.count) < 0) return false
+    own.lateChange = true
+    return true
   }
   fork(parent: GuestThread): GuestThread | number {
     return driver!.fork(parent as SystrapThread)

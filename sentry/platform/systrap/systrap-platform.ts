@@ -33,7 +33,14 @@ import {
 } from '../../../native/systrap.ts'
 import { EAGAIN } from '../../abi/errno.ts'
 import { SYS_close, SYS_mmap, SYS_munmap, SYS_rt_sigaction, SYS_sigaltstack } from '../../abi/syscall-numbers.ts'
-import { type CallPolicy, type GuestThread, type Platform, TRAP_FAULT, TRAP_INTERRUPT } from '../platform.ts'
+import {
+  type CallPolicy,
+  type GuestThread,
+  type Platform,
+  TRAP_FAILED,
+  TRAP_FAULT,
+  TRAP_INTERRUPT,
+} from '../platform.ts'
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
 import { emptyAddressSpace, installFilter, startZygote, writeScratch } from '../zygote.ts'
 import { setDriver } from './driver.ts'
@@ -289,6 +296,7 @@ export class SystrapPlatform implements Platform {
     const thread = row < 0 ? null : (this.threads[row] ?? null)
     if (thread !== null && thread.trap === TRAP_FAULT && thread.signo === SIGILL && thread.space.mend(thread))
       thread.trap = TRAP_INTERRUPT
+    if (thread !== null && thread.trap === TRAP_FAILED && !thread.lateChange) thread.space.patchFailed(thread)
     return thread
   }
   hostEventData(index: number): number {

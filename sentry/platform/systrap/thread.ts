@@ -15,8 +15,10 @@ import {
 import { SYS_futex } from '../../abi/syscall-numbers.ts'
 import { REGS_WORDS } from '../amd64/registers.ts'
 import type { GuestThread } from '../platform.ts'
+import { SlotActions } from './actions.ts'
 import { driver } from './driver.ts'
 import { ARENA_BASE, SLOT_SIZE } from './layout.ts'
+import { SlotOpened } from './opened.ts'
 import type { SystrapSpace } from './space.ts'
 import { SlotWindow } from './window.ts'
 
@@ -36,7 +38,7 @@ const FUTEX_WAKE = 1
 /* An atomic OR, and no wake: the first word is one that nobody waits on. */
 const FUTEX_WAKE_OP = 5
 const FUTEX_OP_OR_SHIFT = 0xa0000000
-const SLOT_UNUSED = 0x800
+const SLOT_UNUSED = 0xfc0
 
 export class SystrapThread implements GuestThread {
   readonly regs: Uint32Array
@@ -45,7 +47,11 @@ export class SystrapThread implements GuestThread {
   readonly local: number
   private readonly words: Uint32Array
   private readonly window: SlotWindow
+  private readonly opened: SlotOpened
+  private readonly actions: SlotActions
   owner: object | null = null
+  /** Of what it runs before it goes on, the last is a change that the kernel has ordered; else a patch of ours. */
+  lateChange = false
 
   constructor(table: ArrayBuffer, row: number, space: SystrapSpace, local: number) {
     this.words = new Uint32Array(table, row * THREAD_BYTES, THREAD_BYTES / 4)
@@ -53,7 +59,10 @@ export class SystrapThread implements GuestThread {
     this.row = row
     this.local = local
     this.space = space
-    this.window = new SlotWindow(stSlot(row))
+    const slot = stSlot(row)
+    this.window = new SlotWindow(slot)
+    this.opened = new SlotOpened(slot)
+    this.actions = new SlotActions(slot)
     space.threads.push(this)
   }
 
@@ -120,8 +129,33 @@ export class SystrapThread implements GuestThread {
   answer(ids: Uint32Array | null, root: number): void {
     this.window.answer(ids, root, driver!.names[1]!)
   }
-  opened(fd: number, stat: Uint32Array): void {
-    this.window.opened(fd, stat, driver!.names[2]!)
+  readonly answers = true
+  get openedData(): Uint8Array {
+    return this.opened.data
+  }
+  tellOpened(fd: number, stat: Uint32Array, length: number): void {
+    this.opened.tell(fd, stat, length, driver!.names[2]!)
+  }
+  takeOpened(again: boolean): number {
+    return this.opened.take(again)
+  }
+  forgetOpened(): void {
+    this.opened.forget()
+  }
+  tellActions(actions: Uint32Array): void {
+    this.actions.tell(actions)
+  }
+  stopActions(): void {
+    this.actions.stop()
+  }
+  changedAction(after: number): number {
+    return this.actions.changed(after)
+  }
+  readAction(signo: number, out: Uint32Array): void {
+    this.actions.read(signo, out)
+  }
+  forgetChangedActions(): void {
+    this.actions.forgetChanges()
   }
   remember(): void {
     this.window.remember(driver!.names[0]!)

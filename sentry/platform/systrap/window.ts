@@ -8,7 +8,7 @@
 export const WINDOW_IN_OFFSET = 0x8000
 export const WINDOW_IN_SIZE = 0x2000
 export const WINDOW_OUT_OFFSET = 0xc000
-export const WINDOW_OUT_SIZE = 0x4000
+export const WINDOW_OUT_SIZE = 0x2000
 export const MAX_WINDOW_OUT = 8
 
 /* struct stub_slot, in u32 words. */
@@ -22,10 +22,8 @@ const MEMO = 134
 const MEMO_TURN = 135
 const ROOT = 138
 const ROOT_TURN = 139
-const STAT_FD = 140
-const STAT_CHANGES = 141
-const STAT = 142
-const STAT_WORDS = 36
+const OPENED = 140
+const ACTIONS = 180
 /** struct stub_copy */
 const OUT_WORDS = 4
 const PIECES = 2
@@ -42,7 +40,7 @@ export class SlotWindow {
   private used = 0
 
   constructor(slot: ArrayBuffer) {
-    this.words = new Uint32Array(slot, 0, STAT + STAT_WORDS)
+    this.words = new Uint32Array(slot, 0, ACTIONS + 1)
     this.bytes = new Uint8Array(slot)
     this.text = Buffer.from(slot)
   }
@@ -132,15 +130,6 @@ export class SlotWindow {
     this.words[MEMO] = names
   }
 
-  /** `changes`: control->changes. */
-  opened(fd: number, stat: Uint32Array, changes: number): void {
-    const w = this.words
-    w[STAT_FD] = fd + 1
-    if (fd < 0) return
-    w[STAT_CHANGES] = changes
-    for (let i = 0; i < STAT_WORDS; i++) w[STAT + i] = stat[i]!
-  }
-
   /** `roots`: control->roots. */
   answer(ids: Uint32Array | null, root: number, roots: number): void {
     const w = this.words
@@ -148,7 +137,8 @@ export class SlotWindow {
     w[MEMO_TURN]!++
     w[ROOT] = root
     w[ROOT_TURN] = roots
-    w[STAT_FD] = 0
+    w[OPENED] = 0
+    w[ACTIONS] = 0
     if (ids === null) return
     for (let i = 0; i < ids.length; i++) w[ANSWERS + i] = ids[i]!
     w[ANSWERED] = 1
