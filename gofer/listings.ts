@@ -6,34 +6,18 @@
  * that is looked at and does not fit).
  */
 import {
-  AT_NO_AUTOMOUNT,
-  AT_SYMLINK_NOFOLLOW,
   closeFd,
   getdents64,
+  listEntries,
   lseekBig,
   O_DIRECTORY,
   O_RDONLY,
-  readlinkat,
-  STATX_BASIC_AND_BTIME,
   STATX_OFFSET,
-  STATX_SIZE,
-  statxAt,
 } from '../native/host-files.ts'
 import { MAX_BESIDE, MAX_DEPTH_BELOW, STAT_SIZE } from './protocol.ts'
-import {
-  EINVAL,
-  type Request,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
-  SCRATCH_DATA,
-  SCRATCH_DATA_SIZE,
-  SCRATCH_LINK,
-  SCRATCH_LINK_SIZE,
-} from './request.ts'
+import { EINVAL, type Request, S_IFDIR, S_IFMT, SCRATCH_DATA, SCRATCH_DATA_SIZE, SCRATCH_LISTED } from './request.ts'
 
 const SLASH = 47
-const NOFOLLOW = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
 /** struct linux_dirent64 */
 const D_OFF = 8
 const D_RECLEN = 16
@@ -99,31 +83,16 @@ function list(q: Request, fd: number, below: boolean): number {
 /** Puts the `n` bytes of entries in the scratch memory into the frame: how many; −1 − how many where it became full. */
 function putEntries(q: Request, fd: number, n: number): number {
   const { w, scratch } = q
-  const { bytes, view } = scratch
-  let count = 0
-  for (let at = SCRATCH_DATA; at < SCRATCH_DATA + n; at += view.getUint16(at + D_RECLEN, true)) {
-    const nameAt = at + D_NAME
-    const nameLength = lengthOf(bytes, nameAt)
-    if (w.left < STATX_SIZE) return -1 - count
-    // The record is made where it is to lie.
-    const stat = w.pos
-    const isNew = !isDots(bytes, nameAt, nameLength)
-    if (isNew && statxAt(fd, scratch.at(nameAt), NOFOLLOW, STATX_BASIC_AND_BTIME, q.out.at(stat)) === 0) {
-      let target = 0
-      if ((q.out.view.getUint16(stat + STATX_OFFSET.mode, true) & S_IFMT) === S_IFLNK) {
-        target = Math.max(0, readlinkat(fd, scratch.at(nameAt), scratch.at(SCRATCH_LINK), SCRATCH_LINK_SIZE))
-      }
-      if (w.left < STAT_SIZE + nameLength + 3 + target + 3) return -1 - count
-      w.advance(STAT_SIZE)
-      w.u16(nameLength).copy(bytes, nameAt, nameLength + 1)
-      bytes[SCRATCH_LINK + target] = 0
-      w.u16(target).copy(bytes, SCRATCH_LINK, target + 1)
-      count++
-    }
-    cursor.low = view.getUint32(at + D_OFF, true)
-    cursor.high = view.getUint32(at + D_OFF + 4, true)
+  const { view } = scratch
+  w.advance(listEntries(fd, scratch.at(SCRATCH_DATA), n, q.out.at(w.pos), w.left, scratch.at(SCRATCH_LISTED)))
+  const count = view.getUint32(SCRATCH_LISTED, true)
+  const taken = view.getUint32(SCRATCH_LISTED + 4, true)
+  if (taken > 0) {
+    const last = SCRATCH_DATA + view.getUint32(SCRATCH_LISTED + 8, true)
+    cursor.low = view.getUint32(last + D_OFF, true)
+    cursor.high = view.getUint32(last + D_OFF + 4, true)
   }
-  return count
+  return taken < n ? -1 - count : count
 }
 
 /** Directories put below the one that was asked for. */
@@ -195,22 +164,13 @@ function putWhole(q: Request, fd: number, path: string): number {
   return count
 }
 
-/** What `n` bytes of directory entries will take in the frame, without the texts of links. */
+/** What `n` bytes of directory entries will take in the frame at most, without the texts of links. */
 function spaceOf(q: Request, n: number): number {
-  const { bytes, view } = q.scratch
+  const { view } = q.scratch
   let space = 0
-  for (let at = SCRATCH_DATA; at < SCRATCH_DATA + n; at += view.getUint16(at + D_RECLEN, true)) {
-    space += STAT_SIZE + 6 + lengthOf(bytes, at + D_NAME)
+  for (let at = SCRATCH_DATA, size = 0; at < SCRATCH_DATA + n; at += size) {
+    size = view.getUint16(at + D_RECLEN, true)
+    space += STAT_SIZE + 6 + size - D_NAME
   }
   return space
-}
-
-function lengthOf(bytes: Buffer, at: number): number {
-  let length = 0
-  while (bytes[at + length] !== 0) length++
-  return length
-}
-
-function isDots(bytes: Buffer, at: number, length: number): boolean {
-  return length <= 2 && bytes[at] === 46 && (length === 1 || bytes[at + 1] === 46)
 }

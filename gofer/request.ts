@@ -53,7 +53,9 @@ export const SCRATCH_DATA_SIZE = 16384
 export const SCRATCH_LINK = SCRATCH_DATA + SCRATCH_DATA_SIZE
 export const SCRATCH_LINK_SIZE = 4096
 export const SCRATCH_EMPTY = SCRATCH_LINK + SCRATCH_LINK_SIZE
-export const SCRATCH_SIZE = SCRATCH_EMPTY + 16
+/** What {@link listEntries} says of its entries. */
+export const SCRATCH_LISTED = SCRATCH_EMPTY + 16
+export const SCRATCH_SIZE = SCRATCH_LISTED + 16
 
 /** A path of the frame. */
 export interface PathField {

@@ -6,7 +6,7 @@
  * guarantees that; nothing else should be turned into an address.
  */
 import { raw } from './host.ts'
-import { addressOf } from './library.ts'
+import { addressOf, libhost } from './library.ts'
 
 const { L } = raw
 
@@ -173,3 +173,13 @@ export const setxattrAddress = (path: number, name: number, value: number, size:
   L(188, path, name, value, size, flags, 0)
 export const listxattrAddress = (path: number, out: number, size: number): number => L(194, path, out, size, 0, 0, 0)
 export const removexattrAddress = (path: number, name: number): number => L(197, path, name, 0, 0, 0, 0)
+
+/** Puts entries of getdents64 with their attributes into a frame: its length. `listed`: 3 u32, see host/listing.c. */
+export const listEntries = libhost.func('host_list', 'long', ['int', 'long', 'long', 'long', 'long', 'long']) as (
+  fd: number,
+  from: number,
+  size: number,
+  to: number,
+  room: number,
+  listed: number,
+) => number

@@ -73,6 +73,10 @@ export const epollCreate1 = (flags: number): number => L(291, flags, 0, 0, 0, 0,
 export const epollCtl = (ep: number, op: number, fd: number, event: Memory): number =>
   LLLP(233, ep, op, fd, event, 0, 0)
 /** clock_gettime(2) into struct timespec (two int64). */
+/** CLOCK_MONOTONIC or CLOCK_BOOTTIME in ns. */
+export const clockNs = libhost.func('host_clock', 'long', ['int']) as (clock: number) => number
+/** Through the vDSO, into a struct timespec at an address. Of a clock that exists. */
+export const clockInto = libhost.func('clock_gettime', 'int', ['int', 'long']) as (clock: number, to: number) => number
 export const clockGettime = (clock: number, out: Memory): number => LP(228, clock, out, 0, 0, 0, 0)
 export const getrandom = (buf: Memory, len: number, flags: number): number => P(318, buf, len, flags, 0, 0, 0)
 

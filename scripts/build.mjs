@@ -126,7 +126,7 @@ if (process.getuid() === 0) {
   const bundle = mkdtempSync(join(tmpdir(), 'tssandbox-train-'))
   const tssandbox = (training, ...args) =>
     run(join(root, 'bin/tssandbox'), ['--root', join(bundle, 'state'), '--ignore-cgroups', ...args], training)
-  tssandbox([], 'spec', '--bundle', bundle, '/bin/sh', '-c', 'ls / | cat; exec sleep 20')
+  tssandbox([], 'spec', '--bundle', bundle, '/bin/sh', '-c', 'ls / | cat; ls -lR /etc >/dev/null; exec sleep 20')
   const file = join(bundle, 'config.json')
   const config = JSON.parse(readFileSync(file, 'utf8'))
   config.process.terminal = false

@@ -1,6 +1,7 @@
 /**
  * stat(2), statx(2), statfs(2), access(2) (Linux: fs/stat.c, fs/statfs.c).
  */
+import { STATX_OFFSET } from '../native/host-files.ts'
 import { EACCES, EBADF, EFAULT, EINVAL, EROFS } from '../sentry/abi/errno.ts'
 import {
   AT_EACCESS,
@@ -15,7 +16,18 @@ import { maySettleLater, tellOpened } from '../sentry/kernel/opened-file.ts'
 import type { SysRet } from '../sentry/kernel/sysret.ts'
 import type { Task } from '../sentry/kernel/task.ts'
 import type { FileDescription } from '../sentry/vfs/file-description.ts'
-import { devMajor, devMinor, type Inode, S_IFDIR, S_IFMT, S_IFREG, type StatFs } from '../sentry/vfs/inode.ts'
+import {
+  devMajor,
+  devMinor,
+  type Glance,
+  type Inode,
+  makeDev,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  type StatFs,
+} from '../sentry/vfs/inode.ts'
 import {
   type Mount,
   MS_NOATIME,
@@ -27,7 +39,7 @@ import {
   MS_RELATIME,
 } from '../sentry/vfs/mount.ts'
 import type { Path } from '../sentry/vfs/path.ts'
-import { LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt } from '../sentry/vfs/path-walk.ts'
+import { glanceAt, LOOKUP_EMPTY, LOOKUP_FOLLOW, walkAt } from '../sentry/vfs/path-walk.ts'
 import { MAY_EXEC, MAY_WRITE, permissionFor } from '../sentry/vfs/permission.ts'
 
 const TWO32 = 0x1_0000_0000
@@ -35,6 +47,8 @@ const hi = (n: number): number => Math.floor(n / TWO32)
 
 /** struct stat and struct statx, reused. */
 const BUF = new Uint8Array(256)
+/** A whole buffer is copied out without making a view first. */
+const STAT = BUF.subarray(0, 144)
 const WORDS = new Uint32Array(BUF.buffer)
 const HALVES = new Uint16Array(BUF.buffer)
 
@@ -71,7 +85,7 @@ function fillStat(inode: Inode): number {
 function writeStat(t: Task, addr: number, inode: Inode): SysRet {
   const err = fillStat(inode)
   if (err < 0) return err
-  return t.copyOut(addr, BUF, 0, 144) === 144 ? 0 : -EFAULT
+  return t.copyOut(addr, STAT, 0, 144) === 144 ? 0 : -EFAULT
 }
 
 /** Whoever opens a file mostly asks next what it is, reads it and closes it: the answers go along. */
@@ -79,11 +93,49 @@ export function statOpened(t: Task, fd: number, file: FileDescription): void {
   if (maySettleLater(t, file) && fillStat(file.inode) === 0) tellOpened(t, fd, file, WORDS)
 }
 
+/** struct stat out of a struct statx. */
+function fillGlance({ view, at, ino, dev }: Glance): void {
+  put64(0, dev)
+  put64(2, ino)
+  put64(4, view.getUint32(at + STATX_OFFSET.nlink, true))
+  WORDS[6] = view.getUint16(at + STATX_OFFSET.mode, true)
+  WORDS[7] = view.getUint32(at + STATX_OFFSET.uid, true)
+  WORDS[8] = view.getUint32(at + STATX_OFFSET.gid, true)
+  WORDS[9] = 0
+  const major = view.getUint32(at + STATX_OFFSET.rdevMajor, true)
+  put64(10, makeDev(major, view.getUint32(at + STATX_OFFSET.rdevMinor, true)))
+  copy64(12, view, at + STATX_OFFSET.size)
+  put64(14, view.getUint32(at + STATX_OFFSET.blksize, true))
+  copy64(16, view, at + STATX_OFFSET.blocks)
+  copyTime(18, view, at + STATX_OFFSET.atime)
+  copyTime(22, view, at + STATX_OFFSET.mtime)
+  copyTime(26, view, at + STATX_OFFSET.ctime)
+  WORDS.fill(0, 30, 36)
+}
+function copy64(word: number, view: DataView, at: number): void {
+  WORDS[word] = view.getUint32(at, true)
+  WORDS[word + 1] = view.getUint32(at + 4, true)
+}
+function copyTime(word: number, view: DataView, at: number): void {
+  copy64(word, view, at)
+  put64(word + 2, view.getUint32(at + 8, true))
+}
+const isLink = ({ view, at }: Glance): boolean => (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFLNK
+
+function statAt(t: Task, dirfd: number, name: string, flags: number, out: number): SysRet {
+  const glance = glanceAt(t, dirfd, name)
+  if (glance === null || ((flags & LOOKUP_FOLLOW) !== 0 && isLink(glance))) {
+    const path = walkAt(t, dirfd, name, flags)
+    return typeof path === 'number' ? path : writeStat(t, out, path.inode)
+  }
+  fillGlance(glance)
+  return t.copyOut(out, STAT, 0, 144) === 144 ? 0 : -EFAULT
+}
+
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {
   const name = t.readPath(nameAddr)
   if (typeof name === 'number') return name
-  const path = walkAt(t, AT_FDCWD, name, flags)
-  return typeof path === 'number' ? path : writeStat(t, out, path.inode)
+  return statAt(t, AT_FDCWD, name, flags, out)
 }
 
 export function sysStat(t: Task): SysRet {
@@ -110,8 +162,7 @@ export function sysNewfstatat(t: Task): SysRet {
   }
   const lookup =
     ((flags & AT_SYMLINK_NOFOLLOW) === 0 ? LOOKUP_FOLLOW : 0) | ((flags & AT_EMPTY_PATH) !== 0 ? LOOKUP_EMPTY : 0)
-  const path = walkAt(t, dirfd, name, lookup)
-  return typeof path === 'number' ? path : writeStat(t, t.argPtr(2), path.inode)
+  return statAt(t, dirfd, name, lookup, t.argPtr(2))
 }
 
 const STATX_BASIC_STATS = 0x7ff

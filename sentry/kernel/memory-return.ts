@@ -14,6 +14,7 @@ import { monotonicNs } from './clock.ts'
 const QUIET_NS = 1_500_000_000
 /** Waits since the last collection that make another one worth its 10 to 30 ms. */
 const ENOUGH_WORK = 20_000
+const FOREVER = Number.POSITIVE_INFINITY
 
 type Collect = (options: { type: 'major'; execution: 'sync'; flavor: 'last-resort' }) => void
 let collect: Collect | null = null
@@ -33,12 +34,19 @@ export class MemoryReturn {
   /** When a wait first came back with nothing; −1: something has happened since. */
   private quietFrom = -1
 
-  /** As platform.wait(), which may return early with nothing. */
+  /**
+   * As platform.wait(), which may return early with nothing. What is done here once there is enough work has been done
+   * from the first wait on: V8 throws optimised code away, the main loop's, when that meets something new.
+   */
   wait(platform: Platform, timeoutNs: number): GuestThread | null {
-    if (++this.work < ENOUGH_WORK || (timeoutNs >= 0 && timeoutNs <= QUIET_NS)) return platform.wait(timeoutNs)
-    const thread = platform.wait(QUIET_NS)
-    if (thread !== null || platform.hostEventCount > 0) this.quietFrom = -1
-    else this.nothingCame()
+    this.work++
+    const enough = this.work >= ENOUGH_WORK
+    const long = (timeoutNs < 0 ? FOREVER : timeoutNs) > QUIET_NS
+    const watched = enough && long
+    const thread = platform.wait(watched ? QUIET_NS : timeoutNs)
+    const silent = platform.hostEventCount === 0
+    if (thread === null && watched && silent) this.nothingCame()
+    else this.quietFrom = -1
     return thread
   }
 

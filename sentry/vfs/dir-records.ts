@@ -22,6 +22,15 @@ export const recordName = (r: DirRecords, i: number): string => {
   const at = r.starts[i]! + DIRENT64_NAME
   return r.bytes.latin1Slice(at, r.bytes.indexOf(0, at))
 }
+/** Whether record `i` is that of `name`. */
+export function isRecordOf(r: DirRecords, i: number, name: string): boolean {
+  const { bytes, starts } = r
+  const at = starts[i]! + DIRENT64_NAME
+  const { length } = name
+  if (at + length >= starts[i + 1]! || bytes[at + length] !== 0) return false
+  for (let k = 0; k < length; k++) if (bytes[at + k] !== name.charCodeAt(k)) return false
+  return true
+}
 /** d_off: the position behind the entry. */
 export const recordNext = (r: DirRecords, i: number): number =>
   r.view.getUint32(r.starts[i]! + 8, true) + r.view.getUint32(r.starts[i]! + 12, true) * TWO32

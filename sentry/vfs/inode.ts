@@ -71,6 +71,16 @@ export interface StatFs {
   flags: number
 }
 
+/** Attributes of a file that no inode stands for yet. They count until the next call. */
+export interface Glance {
+  /** A struct statx as the host gave it lies here, … */
+  view: DataView
+  at: number
+  /** … but for what is shown as its numbers. */
+  ino: number
+  dev: number
+}
+
 export abstract class Inode {
   readonly sb: SuperBlock
   ino: number
@@ -138,6 +148,10 @@ export abstract class Inode {
   // ---- directories -------------------------------------------------------------------------------------------------
   lookup(_name: string): Inode | number {
     return -ENOTDIR
+  }
+  /** The attributes of what is called `name`, where they are at hand. null: {@link lookup} knows. */
+  glance(_name: string): Glance | null {
+    return null
   }
   create(_name: string, _mode: number, _creds: Credentials): Inode | number {
     return -EACCES

@@ -10,7 +10,7 @@ import { AT_FDCWD } from '../abi/fcntl.ts'
 import type { Task } from '../kernel/task.ts'
 import type { Dentry } from './dentry.ts'
 import { dropUnusedDentries } from './dentry-cache.ts'
-import { type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX } from './inode.ts'
+import { type Glance, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX } from './inode.ts'
 import { tellAbsent } from './known-names.ts'
 import { type Mount, MS_NOSYMFOLLOW } from './mount.ts'
 import { Path } from './path.ts'
@@ -137,7 +137,8 @@ export class Nameidata {
       if (err !== 0) return err
     }
     for (;;) {
-      while (name.charCodeAt(pos) === SLASH) pos++
+      // Never behind the end: V8's optimised code takes that for a mistake of its own.
+      while (pos < name.length && name.charCodeAt(pos) === SLASH) pos++
       if (pos >= name.length) return (this.flags & LOOKUP_DIRECTORY) !== 0 && !parent ? this.mustBeDir() : 0
       const dir = this.dentry.inode!
       if ((dir.mode & S_IFMT) !== S_IFDIR) return -ENOTDIR
@@ -148,7 +149,7 @@ export class Nameidata {
       let end = name.indexOf('/', pos)
       if (end < 0) end = name.length
       let next = end
-      while (name.charCodeAt(next) === SLASH) next++
+      while (next < name.length && name.charCodeAt(next) === SLASH) next++
       const isLast = next >= name.length
       const component = pos === 0 && end === name.length ? name : name.slice(pos, end)
       const type =
@@ -203,6 +204,15 @@ export class Nameidata {
       if (isLast) return this.trailing || (this.flags & LOOKUP_DIRECTORY) !== 0 ? this.mustBeDir() : 0
       pos = next
     }
+  }
+
+  /** What the current directory shows of `name`, one component that nobody has looked up, or null. */
+  glance(name: string): Glance | null {
+    const dir = this.dentry.inode!
+    if (!dir.isDir || this.dentry.child(name) !== undefined || this.mayLookup(dir) !== 0) return null
+    const glance = dir.glance(name)
+    if (glance !== null) glance.dev = dir.sb.dev
+    return glance
   }
 
   private mustBeDir(): number {
@@ -350,6 +360,14 @@ export function walkAt(t: Task, dirfd: number, name: string, flags: number): Pat
   const path = ND.result()
   if (ND.steady) rememberWalk(name, start, startMount, t, flags, path, ND.everybody)
   return path
+}
+
+/**
+ * The attributes of a single component, if its directory shows them. Who walks a tree asks for each name once: an inode and
+ * a dentry for each would be made in vain. null: {@link walkAt} finds it, or says why not.
+ */
+export function glanceAt(t: Task, dirfd: number, name: string): Glance | null {
+  return name.indexOf('/') < 0 && ND.start(t, dirfd, name, 0) === 0 ? ND.glance(name) : null
 }
 
 /**

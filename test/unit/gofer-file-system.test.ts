@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { fcntl, pread } from '../../native/host.ts'
+import { STATX_OFFSET } from '../../native/host-files.ts'
 import { EIO, ENOENT, EROFS } from '../../sentry/abi/errno.ts'
 import { O_APPEND, O_RDONLY, O_RDWR } from '../../sentry/abi/fcntl.ts'
 import { connectGofer } from '../../sentry/fs/gofer/file-system.ts'
@@ -104,6 +105,12 @@ function read(file: FileDescription): string {
 }
 const write = (file: FileDescription, text: string, pos: number) =>
   file.write(T, new KernelIovIter(Buffer.from(text)), pos)
+
+/** A number of the struct statx that the directory shows. */
+function glanced(at: Inode, name: string, offset: number): number | undefined {
+  const glance = at.glance(name)
+  return glance?.view.getUint32(glance.at + offset, true)
+}
 
 describe('the gofer file system', () => {
   it('looks up, opens, reads and writes', () => {
@@ -291,6 +298,34 @@ describe('the gofer file system', () => {
     expect(b.lookup('nothing')).toBe(-ENOENT)
     expect(list()).toEqual(['file', 'new', 'quiet', 'there', 'truncated', 'written'])
     expect(look('there').size).toBe(5)
+  })
+
+  it('shows attributes at a glance, without an inode, while a listing is sure of them', () => {
+    const sb = mounts.get(EXCLUSIVE)!
+    for (const name of ['first', 'second', 'third']) writeFileSync(host(`a/b/${name}`), name)
+    const b = find(sb, 'a/b')
+    expect(b.glance('first')).toBeNull()
+    expect(b.readdir(T, 2, { emit: () => true })).toBe(0)
+    for (const name of ['second', 'third', 'first', 'first', 'third'])
+      expect(glanced(b, name, STATX_OFFSET.size)).toBe(name.length)
+    // Several names; a directory; no such file; another mount's listing, which others may outdate.
+    expect(b.glance('file')).toBeNull()
+    expect(find(sb, 'a').readdir(T, 2, { emit: () => true })).toBe(0)
+    expect(find(sb, 'a').glance('b')).toBeNull()
+    expect(glanced(find(sb, 'a'), 'link', STATX_OFFSET.mode)).toBe(0o120777)
+    for (const name of ['', '.', '..', 'fir', 'firsts']) expect(b.glance(name)).toBeNull()
+    const shared = find(mounts.get(SHARED)!, 'a/b')
+    expect(shared.readdir(T, 2, { emit: () => true })).toBe(0)
+    expect(shared.glance('first')).toBeNull()
+    // Changed, moved, removed.
+    const second = ok(b.lookup('second')) as GoferInode
+    expect(second.setattr({ ...NO_CHANGE, valid: ATTR_MODE, mode: 0o600 })).toBe(0)
+    expect(b.glance('second')).toBeNull()
+    expect(b.rename('third', ok(b.lookup('third')), b, 'moved', null, 0)).toBe(0)
+    expect(b.glance('third')).toBeNull()
+    expect(b.glance('moved')).toBeNull()
+    expect(b.unlink('first', ok(b.lookup('first')))).toBe(0)
+    expect(b.glance('first')).toBeNull()
   })
 
   it('sees what others do to shared mounts', async () => {

@@ -17,6 +17,7 @@ import {
   ATTR_SIZE,
   ATTR_UID,
   type DirEmitter,
+  type Glance,
   type Inode,
   makeDev,
   S_IFMT,
@@ -37,6 +38,8 @@ import type { GoferSuperBlock } from './super-block.ts'
 const TWO32 = 0x1_0000_0000
 const STATX_BASIC_AND_BTIME = 0xfff
 const RENAME_EXCHANGE = 2
+const u64 = (v: DataView, at: number): number => v.getUint32(at, true) + v.getUint32(at + 4, true) * TWO32
+const i64 = (v: DataView, at: number): number => v.getUint32(at, true) + v.getInt32(at + 4, true) * TWO32
 const STATX = Buffer.alloc(256)
 const STATX_VIEW = new DataView(STATX.buffer, STATX.byteOffset, 256)
 
@@ -60,8 +63,6 @@ export class GoferInode extends NamedInode {
   // ---- attributes --------------------------------------------------------------------------------------------------
 
   fill(v: DataView, at: number): void {
-    const u64 = (o: number) => v.getUint32(at + o, true) + v.getUint32(at + o + 4, true) * TWO32
-    const i64 = (o: number) => v.getUint32(at + o, true) + v.getInt32(at + o + 4, true) * TWO32
     const o = STATX_OFFSET
     this.ino = this.sb.inoOf(v, at)
     this.mode = v.getUint16(at + o.mode, true)
@@ -69,17 +70,17 @@ export class GoferInode extends NamedInode {
     this.uid = v.getUint32(at + o.uid, true)
     this.gid = v.getUint32(at + o.gid, true)
     this.nlink = v.getUint32(at + o.nlink, true)
-    this.size = u64(o.size)
-    this.blocks = u64(o.blocks)
+    this.size = u64(v, at + o.size)
+    this.blocks = u64(v, at + o.blocks)
     this.blksize = v.getUint32(at + o.blksize, true)
     this.rdev = makeDev(v.getUint32(at + o.rdevMajor, true), v.getUint32(at + o.rdevMinor, true))
-    this.atimeSec = i64(o.atime)
+    this.atimeSec = i64(v, at + o.atime)
     this.atimeNsec = v.getUint32(at + o.atime + 8, true)
-    this.mtimeSec = i64(o.mtime)
+    this.mtimeSec = i64(v, at + o.mtime)
     this.mtimeNsec = v.getUint32(at + o.mtime + 8, true)
-    this.ctimeSec = i64(o.ctime)
+    this.ctimeSec = i64(v, at + o.ctime)
     this.ctimeNsec = v.getUint32(at + o.ctime + 8, true)
-    this.btimeSec = i64(o.btime)
+    this.btimeSec = i64(v, at + o.btime)
     this.btimeNsec = v.getUint32(at + o.btime + 8, true)
     this.stale = false
     this.checkedAt = this.sb.now()
@@ -165,6 +166,13 @@ export class GoferInode extends NamedInode {
       if (inode !== null) return inode
     }
     return sb.lookup(this, name)
+  }
+
+  override glance(name: string): Glance | null {
+    const { sb } = this
+    if (sb.shared) return null
+    const i = this.find(name)
+    return i === undefined || i === ASK ? null : sb.glance(this.contents!.listing!, i)
   }
 
   /** The object that a request has just made in this directory. */

@@ -7,7 +7,14 @@ import { MAX_BESIDE, MAX_NAME, STAT_SIZE } from '../../../gofer/protocol.ts'
 import { STATX_OFFSET } from '../../../native/host-files.ts'
 import { EIO, ENOENT } from '../../abi/errno.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
-import { DIRENT64_NAME, type DirRecords, emitRecords, recordName, recordSize } from '../../vfs/dir-records.ts'
+import {
+  DIRENT64_NAME,
+  type DirRecords,
+  emitRecords,
+  isRecordOf,
+  recordName,
+  recordSize,
+} from '../../vfs/dir-records.ts'
 import { type DirEmitter, S_IFDIR, S_IFMT } from '../../vfs/inode.ts'
 import type { NamedInode } from './named-inode.ts'
 import type { GoferSuperBlock } from './super-block.ts'
@@ -18,15 +25,19 @@ const MAX_ENTRIES = 4_000_000
 const MAX_RECORDS = 8192
 /** An entry of READDIR without the bytes of its texts. */
 const ENTRY_SIZE = STAT_SIZE + 6
+/** Entries behind the last one found that are looked at before all names are put into a map. */
+const NEAR = 16
+const NOTHING = Buffer.alloc(0)
+const NO_VIEW = new DataView(NOTHING.buffer, 0, 0)
 /** Bytes of a name, for how much memory to begin with. */
-const USUAL_NAME = 12
+const USUAL_NAME = 20
 const TWO32 = 0x1_0000_0000
 /** Positions 0 and 1 are '.' and '..'. */
 export const FIRST = 2
 
 export class Listing implements DirRecords {
-  bytes = Buffer.alloc(0)
-  view = new DataView(this.bytes.buffer, 0, 0)
+  bytes = NOTHING
+  view = NO_VIEW
   readonly starts: number[] = [0]
   /** Parts of the gofer's frames, and where in them the stat records lie: number << 16 | offset. */
   private readonly parts: Buffer[] = []
@@ -40,8 +51,10 @@ export class Listing implements DirRecords {
   private below: Map<string, Listing> | null = null
   /** Entries of those below, all together. */
   private belowCount = 0
-  /** Entry numbers by name, once somebody asks. */
+  /** Entry numbers by name, once somebody asks in another order. */
   private names: Map<string, number> | null = null
+  /** The entry last found. */
+  private asked = 0
 
   private constructor(readAt: number) {
     this.readAt = readAt
@@ -131,10 +144,14 @@ export class Listing implements DirRecords {
     return (view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR && !sb.knows(view, at)
   }
 
-  /** The number of the entry called `name`. */
+  /** The number of the entry called `name`. Who has listed a directory mostly asks in the same order. */
   find(name: string): number | undefined {
+    const near = Math.min(this.count, this.asked + NEAR)
+    for (let i = this.asked; i < near; i++) if (isRecordOf(this, i, name)) return (this.asked = i)
     this.names ??= this.index()
-    return this.names.get(name)
+    const i = this.names.get(name)
+    if (i !== undefined) this.asked = i
+    return i
   }
 
   /** Directories behind `name`, which no inode stands for and whose listings are not here: as READDIR takes them. */
@@ -151,38 +168,48 @@ export class Listing implements DirRecords {
 
   /** Takes the `count` entries that come next in the frame. Whether they were well-formed. */
   private take(sb: GoferSuperBlock, count: number): boolean {
-    const { client } = sb
-    const { r } = client
-    if (r.end - r.pos < count * ENTRY_SIZE) return false
+    const { r } = sb.client
+    const from = r.bytes
+    const fromView = r.view
+    const start = r.pos
+    if (r.end - start < count * ENTRY_SIZE) return false
     let at = this.starts[this.count]!
     this.grow(at + count * recordSize(USUAL_NAME))
     const kept = this.parts.length
     const keep = count > 0 && this.count < MAX_RECORDS
-    const start = r.pos
+    let stat = start
     for (let i = 0; i < count; i++) {
-      const stat = client.takeStat()
-      const name = r.textAt()
-      const length = r.textLength
-      r.textAt()
-      if (stat < 0 || !r.ok || length === 0 || length > MAX_NAME) return false
-      const ino = sb.inoOf(r.view, stat)
-      const next = this.count + FIRST + 1
+      if (r.end - stat < ENTRY_SIZE) return false
+      const name = stat + STAT_SIZE + 2
+      const length = fromView.getUint16(name - 2, true)
+      // The text of a link, which is looked at when somebody asks.
+      const target = name + length + 1
+      if (length === 0 || length > MAX_NAME || r.end - target < 3) return false
+      const end = target + 2 + fromView.getUint16(target, true) + 1
+      if (end > r.end || from[target - 1] !== 0 || from[end - 1] !== 0) return false
       const size = recordSize(length)
-      this.grow(at + size)
+      if (at + size > this.bytes.length) this.grow(at + size)
       const { bytes, view } = this
+      for (let k = 0; k < length; k++) {
+        const c = from[name + k]!
+        if (c === 0) return false
+        bytes[at + DIRENT64_NAME + k] = c
+      }
+      const ino = sb.inoOf(fromView, stat)
       view.setUint32(at, ino >>> 0, true)
       view.setUint32(at + 4, Math.floor(ino / TWO32), true)
-      view.setUint32(at + 8, next, true)
+      view.setUint32(at + 8, this.starts.length + FIRST, true)
       view.setUint16(at + 16, size, true)
-      bytes[at + 18] = r.view.getUint16(stat + STATX_OFFSET.mode, true) >> 12
-      r.bytes.copy(bytes, at + DIRENT64_NAME, name, name + length)
+      bytes[at + 18] = fromView.getUint16(stat + STATX_OFFSET.mode, true) >> 12
       at += size
       this.starts.push(at)
       if (keep) this.statAt.push((kept << 16) | (stat - start))
+      stat = end
     }
+    r.skip(stat - start)
     if (keep) {
       // Its part alone: what is left of a frame must not keep all of it in memory.
-      const part = Buffer.from(r.bytes.subarray(start, r.pos))
+      const part = Buffer.from(from.subarray(start, stat))
       this.parts.push(part)
       this.views.push(new DataView(part.buffer, part.byteOffset, part.length))
     }
@@ -215,11 +242,12 @@ export class Listing implements DirRecords {
   statOffset(i: number): number {
     return this.statAt[i]! & 0xffff
   }
-  /** Text of a symbolic link; '' for anything else. */
+  /** Text of a symbolic link; '' for anything else, and for what is no text. */
   target(i: number): string {
     const view = this.statView(i)
     const name = this.statOffset(i) + STAT_SIZE
     const at = name + 2 + view.getUint16(name, true) + 1
-    return this.parts[this.statAt[i]! >>> 16]!.latin1Slice(at + 2, at + 2 + view.getUint16(at, true))
+    const text = this.parts[this.statAt[i]! >>> 16]!.latin1Slice(at + 2, at + 2 + view.getUint16(at, true))
+    return text.includes('\0') ? '' : text
   }
 }

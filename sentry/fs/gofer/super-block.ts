@@ -10,7 +10,7 @@ import { STATX_OFFSET } from '../../../native/host-files.ts'
 import { EIO, ENOENT } from '../../abi/errno.ts'
 import { monotonicNs } from '../../kernel/clock.ts'
 import type { Dentry } from '../../vfs/dentry.ts'
-import { S_IFDIR, S_IFMT, type StatFs } from '../../vfs/inode.ts'
+import { type Glance, S_IFDIR, S_IFMT, type StatFs } from '../../vfs/inode.ts'
 import { SuperBlock } from '../../vfs/super-block.ts'
 import type { GoferClient, GoferMount } from './client.ts'
 import { KnownDirectories } from './contents.ts'
@@ -43,6 +43,8 @@ export class GoferSuperBlock extends SuperBlock {
   private readonly known = new Map<number, WeakRef<GoferInode>>()
   private sweepAt = 4096
   readonly directories = new KnownDirectories()
+  /** What {@link glance} shows. */
+  private readonly glanced: Glance
   /** (device, high bits of the number) → what is shown above INO_BITS. */
   private readonly inoSpaces = new Map<string, number>()
   private lastMajor = -1
@@ -62,6 +64,7 @@ export class GoferSuperBlock extends SuperBlock {
     this.shared = (mount.flags & MOUNT_SHARED) !== 0
     this.readonly = (mount.flags & MOUNT_READONLY) !== 0
     this.root = new GoferInode(this, null, '', mount.stat, 0)
+    this.glanced = { view: mount.stat, at: 0, ino: 0, dev: 0 }
   }
 
   /** Whether what was learnt at `when` may still be used. */
@@ -129,13 +132,26 @@ export class GoferSuperBlock extends SuperBlock {
     if (isDir && this.knows(view, at)) return null
     const inode = new GoferInode(this, parent, name, view, at)
     inode.checkedAt = listing.readAt
-    if (inode.isSymlink) inode.linkTarget = listing.target(i)
+    if (inode.isSymlink) inode.linkTarget = listing.target(i) || null
     if (isDir) {
       this.remember(inode)
       const below = listing.takeOf(name)
       if (below !== null) inode.listed(below)
     }
     return inode
+  }
+
+  /** Entry `i` of a listing to look at, or null where {@link inodeListed} might say otherwise; directories are entered next. */
+  glance(listing: Listing, i: number): Glance | null {
+    const { glanced } = this
+    const view = listing.statView(i)
+    const at = listing.statOffset(i)
+    if ((view.getUint16(at + STATX_OFFSET.mode, true) & S_IFMT) === S_IFDIR) return null
+    if (view.getUint32(at + STATX_OFFSET.nlink, true) > 1) return null
+    glanced.view = view
+    glanced.at = at
+    glanced.ino = this.inoOf(view, at)
+    return glanced
   }
 
   /** Whether an inode may exist that stands for the directory of this record. */

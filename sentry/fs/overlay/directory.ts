@@ -8,7 +8,7 @@
 import { ENOENT } from '../../abi/errno.ts'
 import type { Task } from '../../kernel/task.ts'
 import type { Dentry } from '../../vfs/dentry.ts'
-import { type DirEmitter, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../vfs/inode.ts'
+import { type DirEmitter, type Glance, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../vfs/inode.ts'
 import { lookupChild } from '../../vfs/path-walk.ts'
 import { TmpfsDirectory } from '../tmpfs/directory.ts'
 import type { TmpfsInode } from '../tmpfs/inode.ts'
@@ -42,6 +42,11 @@ export class OverlayDirectory extends TmpfsDirectory {
     const lower = lookupChild(this.lowerDir, name)
     if (typeof lower === 'number') return lower
     return lower.inode === null ? -ENOENT : this.wrap(lower, name)
+  }
+
+  override glance(name: string): Glance | null {
+    if (this.entries.has(name) || this.whiteouts?.has(name) || this.lowerDir.child(name) !== undefined) return null
+    return this.lowerDir.inode!.glance(name)
   }
 
   /** The overlay's object for a lower one. */
