@@ -238,16 +238,22 @@ export class NodeTable {
     this.dropUnused(node)
   }
 
-  private dropUnused(node: Node): void {
-    if (node.lookups > 0) return
-    this.byId.delete(node.id)
-    const key = NodeTable.key(node)
-    if (this.byInode.get(key) === node) this.byInode.delete(key)
-    if (node.children !== null && node.children.size > 0) return
-    if (node.stream !== null) this.closeStream(node)
-    if (node.fd >= 0) this.descriptors.close(node.fd)
-    node.fd = -1
-    this.loseName(node)
+  /** And then perhaps the directory that it was held in, and so on: a guest decides how deep. */
+  private dropUnused(first: Node): void {
+    for (let node: Node | null = first; node !== null; ) {
+      if (node.lookups > 0) return
+      this.byId.delete(node.id)
+      const key = NodeTable.key(node)
+      if (this.byInode.get(key) === node) this.byInode.delete(key)
+      if (node.children !== null && node.children.size > 0) return
+      if (node.stream !== null) this.closeStream(node)
+      if (node.fd >= 0) this.descriptors.close(node.fd)
+      node.fd = -1
+      const parent: Node | null = node.parent
+      node.parent = null
+      if (parent !== null) parent.children!.delete(node.name)
+      node = parent
+    }
   }
 
   /** Forgets all but the root. */

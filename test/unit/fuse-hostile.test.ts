@@ -5,7 +5,7 @@
  *
  * FUSE_FUZZ=N sets how many mutated requests are sent (20,000 otherwise), FUSE_SEED which.
  */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   existsSync,
   mkdirSync,
@@ -496,6 +496,20 @@ describe.skipIf(!isRoot)('a guest that was taken over (as root)', () => {
     await other.stop()
     expect(other.stderr()).toBe('')
   })
+
+  it('has directories within each other forgotten from above', () => {
+    const client = connect()
+    const before = descriptors()
+    const nodes = [ROOT]
+    for (let i = 0; i < 12_000; i++) nodes.push((client.mkdir(nodes.at(-1)!, 'deep', 0o700) as Entry).node)
+    client.forgetAll(nodes.slice(0, -1))
+    expect(client.getattr(nodes[1]!)).toBe(-ESTALE)
+    expect(descriptors() - before).toBeGreaterThan(11_000)
+    client.forget(nodes.at(-1)!)
+    expect(client.getattr(nodes.at(-1)!)).toBe(-ESTALE)
+    expect(descriptors() - before).toBeLessThan(3)
+    spawnSync('rm', ['-rf', inside('deep')])
+  }, 20_000)
 
   it('keeps few files open', () => {
     const client = connect()
