@@ -89,7 +89,7 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
       copyFileSync(program.path, join(dir, 'rootfs/fuzz'))
       return dir
     }
-    const tests = ['walks_1', 'walks_2', 'walks_3', ...(inVm ? [] : ['walks_with_exchanges'])]
+    const tests = ['walks_1', 'walks_2', 'walks_3', 'walks_with_exchanges']
     for (const name of tests) {
       const native = await runNative(program, name)
       expect(native.code).toBe(0)

@@ -11,6 +11,9 @@ export const TSSANDBOX = join(process.cwd(), 'bin/tssandbox')
 /** Every test of guest behaviour runs on each of these. */
 export const PLATFORMS = (process.env['TSSANDBOX_PLATFORMS'] ?? 'systrap,ptrace').split(',')
 
+/** All time limits are so many times as long: for virtual machines that are emulated. */
+export const PATIENCE = Number(process.env['TSSANDBOX_TEST_PATIENCE'] ?? '1')
+
 export const ENVIRONMENT = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   HOME: '/root',
@@ -56,10 +59,13 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     const out: Buffer[] = []
     const err: Buffer[] = []
     let late = false
-    const timer = setTimeout(() => {
-      late = true
-      if (child.pid) endGroup(child.pid)
-    }, seconds * 1000)
+    const timer = setTimeout(
+      () => {
+        late = true
+        if (child.pid) endGroup(child.pid)
+      },
+      seconds * PATIENCE * 1000,
+    )
     child.stdout!.on('data', (data: Buffer) => out.push(data))
     child.stderr!.on('data', (data: Buffer) => err.push(data))
     child.stdin?.on('error', () => {})
