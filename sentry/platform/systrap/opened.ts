@@ -46,6 +46,8 @@ export class SlotOpened {
   }
 
   take(again: boolean): number {
+    // Nothing since the last time: an exchange costs a lock.
+    if (again && this.words[PUT_OFF] === 0) return 0
     const word = Atomics.exchange(this.words, PUT_OFF, again ? 0 : OPENED_WITHDRAWN)
     if ((word & OPENED_WITHDRAWN) !== 0) return 0
     return (word & OPENED_CLOSED) | ((word & OPENED_DATA) === 0 ? 0 : word & OPENED_POSITION)
