@@ -82,10 +82,14 @@ function fillStat(inode: Inode): number {
   return 0
 }
 
+function copyStat(t: Task, addr: number): SysRet {
+  return t.copyOut(addr, STAT, 0, 144) === 144 ? 0 : -EFAULT
+}
+
 function writeStat(t: Task, addr: number, inode: Inode): SysRet {
   const err = fillStat(inode)
   if (err < 0) return err
-  return t.copyOut(addr, STAT, 0, 144) === 144 ? 0 : -EFAULT
+  return copyStat(t, addr)
 }
 
 /** Whoever opens a file mostly asks next what it is, reads it and closes it: the answers go along. */
@@ -129,7 +133,7 @@ function statAt(t: Task, dirfd: number, name: string, flags: number, out: number
     return typeof path === 'number' ? path : writeStat(t, out, path.inode)
   }
   fillGlance(glance)
-  return t.copyOut(out, STAT, 0, 144) === 144 ? 0 : -EFAULT
+  return copyStat(t, out)
 }
 
 function statPath(t: Task, nameAddr: number, out: number, flags: number): SysRet {

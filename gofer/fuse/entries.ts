@@ -14,6 +14,7 @@ import {
   truncateAddress,
   utimensat,
 } from '../../native/host-files.ts'
+import { deviceNumber, PERMISSIONS, UTIME_NOW, UTIME_OMIT } from '../guest/attributes.ts'
 import type { MessageWriter } from '../guest/codec.ts'
 import {
   emptyString,
@@ -44,20 +45,13 @@ import {
   GETATTR_HANDLE,
 } from './wire.ts'
 
-const PERMISSIONS = 0o7777
 const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o010
-const UTIME_NOW = 0x3fffffff
-const UTIME_OMIT = 0x3ffffffe
 const NO_ID = 0xffffffff
 const ENTRY_NODE_END = 16
 /** Longer than a tick of any host's clock. */
 const COARSE_SECONDS = 0.1
-
-/** As the kernel's new_decode_dev takes it. */
-const deviceNumber = (major: number, minor: number): number =>
-  ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
 
 /** The attributes that the last stat found. */
 function putAttributes(w: MessageWriter, deviceBits: number): void {

@@ -3,13 +3,10 @@
  * readlink.
  */
 import {
-  AT_EMPTY_PATH,
   AT_FDCWD,
   AT_REMOVEDIR,
   AT_SYMLINK_FOLLOW,
   closeFd,
-  fchmodat,
-  fchownat,
   linkat,
   mkdirat,
   mknodat,
@@ -26,6 +23,7 @@ import {
   symlinkat,
   unlinkat,
 } from '../../native/host-files.ts'
+import { giveOwner, PERMISSIONS } from '../guest/attributes.ts'
 import {
   emptyString,
   fdName,
@@ -39,7 +37,6 @@ import {
   statField,
   statMode,
   statName,
-  statType,
 } from '../guest/scratch.ts'
 import {
   EEXIST,
@@ -62,7 +59,6 @@ import type { Node } from './nodes.ts'
 import type { Session } from './session.ts'
 import { FOPEN_KEEP_CACHE } from './wire.ts'
 
-const PERMISSIONS = 0o7777
 const S_ISGID = 0o2000
 const RENAME_NOREPLACE = 1
 const RENAME_EXCHANGE = 2
@@ -80,15 +76,7 @@ function finishNew(s: Session, dirfd: number, fd: number, type: number, mode: nu
   const gid = inherits ? statField(STATX_OFFSET.gid) : s.gid
   const wanted = inherits && type === S_IFDIR ? mode | S_ISGID : mode
   error ||= statFd(fd)
-  if (error === 0 && statType() !== type) error = -ESTALE
-  if (error === 0 && (statField(STATX_OFFSET.uid) !== s.uid || statField(STATX_OFFSET.gid) !== gid)) {
-    // chown clears S_ISUID: hence before the comparison of bits.
-    error = fchownat(fd, emptyString, s.uid, gid, AT_EMPTY_PATH) || statFd(fd)
-  }
-  if (error === 0 && type !== S_IFLNK && (statMode() & PERMISSIONS) !== wanted) {
-    error = fchmodat(AT_FDCWD, fdName(fd), wanted) || statFd(fd)
-  }
-  return error
+  return error || giveOwner(fd, type, s.uid, gid, wanted)
 }
 
 /**

@@ -13,6 +13,7 @@ import {
   truncateAddress,
   utimensat,
 } from '../../native/host-files.ts'
+import { deviceNumber, PERMISSIONS, UTIME_NOW, UTIME_OMIT } from '../guest/attributes.ts'
 import { emptyString, fdName, SCRATCH_RECORD, scratch, statFd, statField, statMode } from '../guest/scratch.ts'
 import { EFBIG, EINVAL, EISDIR, EOPNOTSUPP } from '../request.ts'
 import type { Fid } from './fids.ts'
@@ -32,14 +33,7 @@ import {
   SETATTR_UID,
 } from './wire.ts'
 
-const PERMISSIONS = 0o7777
-const UTIME_NOW = 0x3fffffff
-const UTIME_OMIT = 0x3ffffffe
 const STATX_BTIME = 0x800
-
-/** As the client's new_decode_dev takes it. */
-const deviceNumber = (major: number, minor: number): number =>
-  ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
 
 export function getattr(s: Session): number {
   const { r, w } = s

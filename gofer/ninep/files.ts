@@ -28,6 +28,7 @@ import {
   pwriteAddress,
   STATX_OFFSET,
 } from '../../native/host-files.ts'
+import { PERMISSIONS } from '../guest/attributes.ts'
 import {
   reopenFd,
   SCRATCH_DIRECTORY,
@@ -48,7 +49,6 @@ import { readXattr, writeXattr } from './xattrs.ts'
 
 /** Never waits, and no terminal becomes ours, should a check here be wrong. */
 const ALWAYS = O_NONBLOCK | O_NOCTTY | O_CLOEXEC
-const PERMISSIONS = 0o7777
 
 /**
  * The client's flags that the host is told. O_APPEND only where others append too: on an exclusive mount the guest's

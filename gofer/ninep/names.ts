@@ -3,12 +3,9 @@
  * remove, which name a file by its fid alone; and readlink.
  */
 import {
-  AT_EMPTY_PATH,
   AT_FDCWD,
   AT_REMOVEDIR,
   AT_SYMLINK_FOLLOW,
-  fchmodat,
-  fchownat,
   linkat,
   mkdirat,
   mknodat,
@@ -18,6 +15,7 @@ import {
   symlinkat,
   unlinkat,
 } from '../../native/host-files.ts'
+import { deviceNumber, giveOwner, PERMISSIONS } from '../guest/attributes.ts'
 import {
   emptyString,
   fdName,
@@ -27,9 +25,7 @@ import {
   SCRATCH_TEXT,
   SCRATCH_TEXT_SIZE,
   scratch,
-  statFd,
   statField,
-  statMode,
   statName,
   statType,
 } from '../guest/scratch.ts'
@@ -40,7 +36,6 @@ import {
   ENOENT,
   EPERM,
   EPROTO,
-  ESTALE,
   EXDEV,
   S_IFBLK,
   S_IFCHR,
@@ -57,8 +52,6 @@ import type { Handle } from './handles.ts'
 import type { Session } from './session.ts'
 import { pin } from './walks.ts'
 
-const PERMISSIONS = 0o7777
-
 /**
  * Gives what was just made as `name` its owner and bits, and puts its qid. By a descriptor: what somebody may have put
  * in its place is another type, or was made by one who may make such things here.
@@ -66,14 +59,7 @@ const PERMISSIONS = 0o7777
 function finish(s: Session, directory: Fid, name: number, type: number, mode: number, gid: number): number {
   const made = pin(s, directory.handle, name)
   if (typeof made === 'number') return made
-  let error = made.type === type ? 0 : -ESTALE
-  if (error === 0 && (statField(STATX_OFFSET.uid) !== directory.uid || statField(STATX_OFFSET.gid) !== gid)) {
-    // chown clears S_ISUID: hence before the comparison of bits.
-    error = fchownat(made.fd, emptyString, directory.uid, gid, AT_EMPTY_PATH) || statFd(made.fd)
-  }
-  if (error === 0 && type !== S_IFLNK && (statMode() & PERMISSIONS) !== mode) {
-    error = fchmodat(AT_FDCWD, fdName(made.fd), mode) || statFd(made.fd)
-  }
+  const error = giveOwner(made.fd, type, directory.uid, gid, mode)
   if (error === 0) made.putQid(s.w)
   made.release()
   return error
@@ -104,7 +90,7 @@ export function mknod(s: Session): number {
   if (!device && type !== S_IFREG && type !== S_IFIFO && type !== S_IFSOCK) return -EINVAL
   if (device && !directory!.handle.root.mount.allowDevices) return -EPERM
   if (major > 0xfff || minor > 0xfffff) return -EINVAL
-  const number = device ? ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0 : 0
+  const number = device ? deviceNumber(major, minor) : 0
   const permissions = mode & PERMISSIONS
   const error = mknodat(directory!.handle.fd, name, type | permissions, number)
   return error !== 0 ? error : finish(s, directory!, name, type, permissions, gid)

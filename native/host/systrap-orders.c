@@ -195,13 +195,24 @@ static void put_close(struct stub_op *op)
 	op->args[0] = DONATED_FD;
 }
 
-/* Has a stopped thread run `count` operations when it is resumed. 0, or -E2BIG: not so many, nor files at the moment. */
-int st_batch_later(int i, const double *rows, int count)
+/* Has a stopped thread run `count` operations, given as the stub reads them, when it is resumed. 0 or -E2BIG. */
+int st_run_later(int i, const struct stub_op *ops, int count)
 {
 	uint32_t late = threads[i].late_ops;
-	struct stub_op copy[MAX_STUB_OPS], *ops = slot_of(i)->ops + late;
 
-	if (count < 1 || late + count >= MAX_STUB_OPS)
+	if (count < 1 || late + count > MAX_STUB_OPS)
+		return -E2BIG;
+	memcpy(slot_of(i)->ops + late, ops, count * sizeof(*ops));
+	threads[i].late_ops = late + count;
+	return 0;
+}
+
+/* The same for the rows of sentry/platform/memory-ops.ts. -E2BIG: not so many, nor files at the moment. */
+int st_batch_later(int i, const double *rows, int count)
+{
+	struct stub_op copy[MAX_STUB_OPS];
+
+	if (count < 1 || threads[i].late_ops + count >= MAX_STUB_OPS)
 		return -E2BIG;
 	/* What is let through is what was ordered, not what a guest may write over it. */
 	if (put_ops(copy, rows, count)) {
@@ -213,21 +224,7 @@ int st_batch_later(int i, const double *rows, int count)
 		put_close(&copy[count++]);
 		threads[i].late_maps = 1;
 	}
-	memcpy(ops, copy, count * sizeof(*ops));
-	threads[i].late_ops = late + count;
-	return 0;
-}
-
-/* The same for operations as the stub reads them. */
-int st_run_later(int i, const struct stub_op *ops, int count)
-{
-	uint32_t late = threads[i].late_ops;
-
-	if (count < 1 || late + count > MAX_STUB_OPS)
-		return -E2BIG;
-	memcpy(slot_of(i)->ops + late, ops, count * sizeof(*ops));
-	threads[i].late_ops = late + count;
-	return 0;
+	return st_run_later(i, copy, count);
 }
 
 /* Something else is to be done in the thread first. What cannot be done late fails early: the result is nobody's. */

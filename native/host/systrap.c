@@ -266,10 +266,10 @@ int st_resume(int i)
 		t->regs[RIP_INDEX] -= 2;
 	}
 	t->trap = TRAP_NONE;
+	slot->op_count = t->late_ops;
+	t->late_ops = 0;
 	if (!t->framed && only_result(t, slot)) {
 		slot->result = t->regs[RAX_INDEX];
-		slot->op_count = t->late_ops;
-		t->late_ops = 0;
 		start_running(i);
 		command(i, COMMAND_RETURN);
 		return 0;
@@ -277,8 +277,6 @@ int st_resume(int i)
 	if (need_frame(i) < 0)
 		return -ESRCH;
 	memcpy(slot->regs, t->regs, sizeof(t->regs));
-	slot->op_count = t->late_ops;
-	t->late_ops = 0;
 	start_running(i);
 	command(i, COMMAND_RESUME);
 	return 0;

@@ -13,6 +13,7 @@ import { MemoryOps } from '../platform/memory-ops.ts'
 import type { AddressSpace, GuestThread } from '../platform/platform.ts'
 import type { FileDescription } from '../vfs/file-description.ts'
 import { MS_NOEXEC } from '../vfs/mount.ts'
+import { ADVICE, IGNORED, MADV_DOFORK, MADV_DONTFORK, MADV_POPULATE_WRITE, MADV_WIPEONFORK, NATIVE } from './advice.ts'
 import {
   MAP_32BIT,
   MAP_FIXED,
@@ -570,38 +571,6 @@ export class MemoryManager {
   loadImage(thread: GuestThread): number {
     return this.space.apply(thread, OPS)
   }
-}
-
-const NATIVE = 1
-const FORK_RULE = 2
-const IGNORED = 3
-const MADV_DONTFORK = 10
-const MADV_DOFORK = 11
-const MADV_WIPEONFORK = 18
-const MADV_POPULATE_WRITE = 23
-/** What each advice does here: carried out by the host, remembered for fork, or accepted without effect. */
-const ADVICE: Record<number, number> = {
-  0: IGNORED,
-  1: IGNORED,
-  2: IGNORED,
-  3: NATIVE,
-  4: NATIVE,
-  8: NATIVE,
-  9: NATIVE,
-  10: FORK_RULE,
-  11: FORK_RULE,
-  12: IGNORED,
-  13: IGNORED,
-  14: NATIVE,
-  15: NATIVE,
-  16: IGNORED,
-  17: IGNORED,
-  18: FORK_RULE,
-  19: FORK_RULE,
-  20: NATIVE,
-  21: NATIVE,
-  22: NATIVE,
-  23: NATIVE,
 }
 
 /** May `file` be mapped so? 0 or −errno, in Linux's order (do_mmap). */

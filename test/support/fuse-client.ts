@@ -3,8 +3,7 @@
  * server but the numbers of wire.ts. Each call returns ≥ 0 or −errno.
  */
 import * as wire from '../../gofer/fuse/wire.ts'
-import { poll, read, write } from '../../native/host.ts'
-import { u32, u64 } from './ninep-client.ts'
+import { FramedClient, u32, u64 } from './framed-client.ts'
 import { startVmGofer, type VmGofer } from './vm-gofer.ts'
 
 export { u32, u64 }
@@ -52,49 +51,15 @@ export interface LockRequest {
   pid?: number
 }
 
-const TIMEOUT_MS = 20_000
 const ALL_FLAGS = 0x7fff_ffff
 
-export class FuseClient {
-  readonly fd: number
+export class FuseClient extends FramedClient {
   /** Fields of the last answer. */
   body: Buffer = Buffer.alloc(0)
   private at = 0
   private unique = 0
-  private pending: Buffer = Buffer.alloc(0)
-  private readonly chunk = Buffer.alloc(1 << 20)
   uid = 0
   gid = 0
-
-  constructor(fd: number) {
-    this.fd = fd
-  }
-
-  send(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; ) {
-      const n = write(this.fd, bytes.subarray(at), bytes.length - at)
-      if (n < 0) throw new Error(`write: ${n}`)
-      at += n
-    }
-  }
-
-  /** The next whole answer; null at the connection's end. */
-  receive(): Buffer | null {
-    for (;;) {
-      if (this.pending.length >= 4 && this.pending.length >= this.pending.readUInt32LE(0)) {
-        const message = this.pending.subarray(0, this.pending.readUInt32LE(0))
-        this.pending = this.pending.subarray(message.length)
-        return message
-      }
-      const set = Buffer.alloc(8)
-      set.writeInt32LE(this.fd, 0)
-      set.writeInt16LE(1, 4)
-      if (poll(set, 1, TIMEOUT_MS) === 0) throw new Error('the gofer does not answer')
-      const n = read(this.fd, this.chunk, this.chunk.length)
-      if (n <= 0) return null
-      this.pending = Buffer.concat([this.pending, this.chunk.subarray(0, n)])
-    }
-  }
 
   /** A request that has no answer. */
   tell(opcode: number, node: number, ...fields: Uint8Array[]): void {

@@ -5,7 +5,7 @@
  *
  * FUSE_FUZZ=N sets how many mutated requests are sent (20,000 otherwise), FUSE_SEED which.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import {
   existsSync,
   mkdirSync,
@@ -34,6 +34,7 @@ import {
   u32,
   u64,
 } from '../support/fuse-client.ts'
+import { Chooser, startSwapping } from '../support/hostile-files.ts'
 import { random } from '../support/random.ts'
 
 const isRoot = process.getuid?.() === 0
@@ -48,15 +49,11 @@ const OPCODES = Object.entries(wire)
   .map(([, opcode]) => opcode)
 
 /** Requests that are nearly right: each with plausible fields, then some of their bytes changed. */
-class Mutator {
-  private readonly next: (below: number) => number
+class Mutator extends Chooser {
   private readonly shared: boolean
   constructor(seed: number, shared: boolean) {
-    this.next = random(seed)
+    super(random(seed))
     this.shared = shared
-  }
-  private pick<T>(of: readonly T[]): T {
-    return of[this.next(of.length)]!
   }
   private node = () => this.pick([0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, this.next(200), 2 ** 40, 2 ** 53])
   private name = () =>
@@ -64,7 +61,6 @@ class Mutator {
   private number = () => u32(this.pick([0, 1, 2, 7, 0o777, 0o100644, 0o40755, 0xffffffff, this.next(0x10000)]))
   private long = () => u64(this.pick([0, 0, 1, 100, 4096, 2 ** 31, 2 ** 40, 2 ** 53, -1]))
   private handle = () => u64(this.pick([0, 1, 2, 3, this.next(20), -1]))
-  private data = () => Buffer.alloc(this.next(200), this.next(256))
 
   private fields(opcode: number): Buffer[] {
     const { name, number, long } = this
@@ -168,29 +164,8 @@ class Mutator {
   /** A request whose length is right, whatever else is not. */
   make(unique: number): Buffer {
     const opcode = this.pick(OPCODES)
-    let bytes = request(opcode, unique, this.node(), this.fields(opcode), this.next(3), this.next(3))
-    for (let n = this.pick([0, 0, 0, 1, 1, 2]); n > 0; n--) {
-      const at = 16 + this.next(Math.max(1, bytes.length - 16))
-      switch (this.next(6)) {
-        case 0:
-          if (at < bytes.length) bytes[at] = this.next(256)
-          break
-        case 1:
-          if (at < bytes.length) bytes[at]! ^= 1 << this.next(8)
-          break
-        case 2:
-          bytes = Buffer.concat([bytes.subarray(0, at), this.data()])
-          break
-        case 3:
-          bytes = Buffer.from(bytes.subarray(0, at))
-          break
-        case 4:
-          bytes = Buffer.concat([bytes, bytes.subarray(at)])
-          break
-        default:
-          bytes[4] = this.next(64)
-      }
-    }
+    const whole = request(opcode, unique, this.node(), this.fields(opcode), this.next(3), this.next(3))
+    let bytes = this.mutate(whole, 16, 64)
     if (bytes.length < wire.REQUEST_HEADER) bytes = Buffer.concat([bytes, Buffer.alloc(wire.REQUEST_HEADER)])
     bytes = bytes.subarray(0, 4000)
     bytes.writeUInt32LE(bytes.length, 0)
@@ -366,20 +341,9 @@ describe.skipIf(!isRoot)('a guest that was taken over (as root)', () => {
     writeFileSync(inside('swap/file'), 'public')
     symlinkSync(join(dir, 'secrets'), inside('swap-link'))
     symlinkSync('../secrets', inside('swap-relative'))
-    const program = `
-      const fs = require('fs'), d = ${JSON.stringify(`${inside('.')}/`)}
-      const end = Date.now() + 1500
-      while (Date.now() < end) for (const l of ['swap-link', 'swap-relative']) {
-        fs.renameSync(d + 'swap', d + 'tmp'); fs.renameSync(d + l, d + 'swap')
-        fs.renameSync(d + 'swap', d + l); fs.renameSync(d + 'tmp', d + 'swap')
-      }`
-    const racer = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'ignore', 'inherit'] })
-    let running = true
-    racer.on('exit', () => {
-      running = false
-    })
+    const racer = startSwapping(inside('.'))
     const seen = new Set<string>()
-    while (running) {
+    while (racer.exitCode === null && racer.signalCode === null) {
       for (let i = 0; i < 100; i++) {
         const d = c.find(ROOT, 'swap')
         if (d < 0) {

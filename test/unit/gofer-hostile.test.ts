@@ -1,9 +1,3 @@
-/**
- * A sentry that has been taken over, against a confined gofer: any bytes in frames, descriptors that are not the
- * gofer's, and a host that renames under its hands. The gofer answers each frame, stays alive and never hands out a
- * file from outside its mounts.
- */
-import { spawn } from 'node:child_process'
 import {
   closeSync,
   existsSync,
@@ -27,6 +21,7 @@ import { FrameSocket } from '../../native/frame-socket.ts'
 import { close, pread } from '../../native/host.ts'
 import { EINVAL, EMSGSIZE, ENOSYS, EPROTO, EXDEV } from '../../sentry/abi/errno.ts'
 import { type GoferProcess, startGofer } from '../support/gofer-process.ts'
+import { startSwapping } from '../support/hostile-files.ts'
 
 const isRoot = process.getuid?.() === 0
 const NO_CHANGE = {
@@ -164,22 +159,11 @@ describe.skipIf(!isRoot)('a confined gofer (as root)', () => {
     // Another process exchanges a directory and a link to the outside as fast as it can.
     symlinkSync(join(dir, 'secrets'), inside('swap-link'))
     symlinkSync('../../secrets', inside('swap-relative'))
-    const program = `
-      const fs = require('fs'), d = ${JSON.stringify(`${inside('.')}/`)}
-      const end = Date.now() + 1500
-      while (Date.now() < end) for (const l of ['swap-link', 'swap-relative']) {
-        fs.renameSync(d + 'swap', d + 'tmp'); fs.renameSync(d + l, d + 'swap')
-        fs.renameSync(d + 'swap', d + l); fs.renameSync(d + 'tmp', d + 'swap')
-      }`
-    const racer = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'ignore', 'inherit'] })
-    let running = true
-    racer.on('exit', () => {
-      running = false
-    })
+    const racer = startSwapping(inside('.'))
     const seen = new Set<string>()
     const c = gofer.client
     const buf = Buffer.alloc(10)
-    while (running) {
+    while (racer.exitCode === null && racer.signalCode === null) {
       for (let i = 0; i < 200; i++) {
         const result = i % 2 === 0 ? c.open(0, 'swap/file', 0) : c.walk(0, '', 'swap/file', 0)
         const fd = c.takeFd()

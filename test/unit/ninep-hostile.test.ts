@@ -1,11 +1,3 @@
-/**
- * A guest that has been taken over, against a confined gofer that serves it by 9P: mutated frames, impossible sizes, wrong
- * sequences, more than it may have, and a host that renames under its hands. Each message is answered, the gofer lives,
- * and nothing outside the mounts is reached.
- *
- * NINEP_FUZZ=N sets how many mutated frames are sent (20,000 otherwise), NINEP_SEED which.
- */
-import { spawn } from 'node:child_process'
 import {
   existsSync,
   linkSync,
@@ -26,6 +18,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as wire from '../../gofer/ninep/wire.ts'
 import { EBADF, EINVAL, ENFILE, ENOENT, ENOMEM, ENOTDIR, ENXIO, EPROTO } from '../../sentry/abi/errno.ts'
+import { Chooser, startSwapping } from '../support/hostile-files.ts'
 import {
   frame,
   type NinepClient,
@@ -44,20 +37,15 @@ const FUZZ = Number(process.env['NINEP_FUZZ'] ?? 20_000)
 const SEED = Number(process.env['NINEP_SEED'] ?? 9)
 
 /** Frames that are nearly right: each type with plausible fields, then some of their bytes changed. */
-class Mutator {
-  private readonly next: (below: number) => number
+class Mutator extends Chooser {
   constructor(seed: number) {
-    this.next = random(seed)
-  }
-  private pick<T>(of: readonly T[]): T {
-    return of[this.next(of.length)]!
+    super(random(seed))
   }
   private fid = () => u32(this.pick([0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, wire.NO_FID]))
   private name = () =>
     str(this.pick(['a', 'b', 'dir', 'file', 'link', 'up', '..', '.', '', 'a/b', '/etc', 'x'.repeat(255)]))
   private number = () => u32(this.pick([0, 1, 2, 7, 0o777, 0o100644, 0o40755, 0xffffffff, this.next(0x10000)]))
   private long = () => u64(this.pick([0, 1, 100, 4096, 2 ** 31, 2 ** 40, 2 ** 53, -1]))
-  private data = () => Buffer.alloc(this.next(200), this.next(256))
 
   private fields(type: number): Buffer[] {
     const { fid, name, number, long } = this
@@ -122,29 +110,7 @@ class Mutator {
   /** A frame whose size field is right, whatever else is not. */
   make(tag: number): Buffer {
     const type = this.pick(TYPES)
-    let bytes = frame(type, tag, ...this.fields(type))
-    for (let n = this.pick([0, 0, 0, 1, 1, 2]); n > 0; n--) {
-      const at = 7 + this.next(Math.max(1, bytes.length - 7))
-      switch (this.next(6)) {
-        case 0:
-          if (at < bytes.length) bytes[at] = this.next(256)
-          break
-        case 1:
-          if (at < bytes.length) bytes[at]! ^= 1 << this.next(8)
-          break
-        case 2:
-          bytes = Buffer.concat([bytes.subarray(0, at), this.data()])
-          break
-        case 3:
-          bytes = Buffer.from(bytes.subarray(0, at))
-          break
-        case 4:
-          bytes = Buffer.concat([bytes, bytes.subarray(at)])
-          break
-        default:
-          bytes[4] = this.next(256)
-      }
-    }
+    let bytes = this.mutate(frame(type, tag, ...this.fields(type)), 7, 256)
     if (bytes[4] === wire.TVERSION && this.next(100) > 0) bytes[4] = wire.TGETATTR
     bytes = bytes.subarray(0, 4000)
     bytes.writeUInt32LE(bytes.length, 0)
@@ -324,20 +290,9 @@ describe.skipIf(!isRoot)('a guest that was taken over (as root)', () => {
     writeFileSync(inside('swap/file'), 'public')
     symlinkSync(join(dir, 'secrets'), inside('swap-link'))
     symlinkSync('../secrets', inside('swap-relative'))
-    const program = `
-      const fs = require('fs'), d = ${JSON.stringify(`${inside('.')}/`)}
-      const end = Date.now() + 1500
-      while (Date.now() < end) for (const l of ['swap-link', 'swap-relative']) {
-        fs.renameSync(d + 'swap', d + 'tmp'); fs.renameSync(d + l, d + 'swap')
-        fs.renameSync(d + 'swap', d + l); fs.renameSync(d + 'tmp', d + 'swap')
-      }`
-    const racer = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'ignore', 'inherit'] })
-    let running = true
-    racer.on('exit', () => {
-      running = false
-    })
+    const racer = startSwapping(inside('.'))
     const seen = new Set<string>()
-    while (running) {
+    while (racer.exitCode === null && racer.signalCode === null) {
       for (let i = 0; i < 100; i++) {
         const names = c.walk(0, 1, 'swap', 'file')
         if (names === 2) {
