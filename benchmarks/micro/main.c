@@ -38,12 +38,26 @@ static double timed(const struct row *row, long n) {
   return now() - start - untimed;
 }
 
+/* Turns of `n` calls until a sample's time is over: the ns of one call. */
+static double sample(const struct row *row, long n) {
+  double spent = 0;
+  long calls = 0;
+  do {
+    spent += timed(row, n);
+    calls += n;
+  } while (spent < SAMPLE_NS);
+  return spent / calls;
+}
+
 static int by_value(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
 }
 
-/* The first calls warm up and tell how many fit into a sample; a slow operation is still done three times in each. */
+/*
+ * The first calls warm up and tell how many make a turn: too few where a kernel has just begun and is slow at first, so that
+ * a sample is as many turns as fill its time. A slow operation is still done three times in each.
+ */
 static double measure(const struct row *row) {
   double values[MAX_SAMPLES], start = now(), spent = 0;
   long n = 0, step = 1;
@@ -54,7 +68,7 @@ static double measure(const struct row *row) {
   } while (now() - start < WARM_UP_NS || n < 3);
   long fit = (long)(SAMPLE_NS / (spent / n));
   if (fit < 3) fit = 3;
-  for (int s = 0; s < samples; s++) values[s] = timed(row, fit) / fit;
+  for (int s = 0; s < samples; s++) values[s] = sample(row, fit);
   qsort(values, samples, sizeof *values, by_value);
   return values[samples / 2];
 }
