@@ -99,6 +99,8 @@ export const stThreadGone = libhost.func('st_thread_gone', 'int', ['int', 'int']
 ) => number
 export const stInterrupt = libhost.func('st_interrupt', 'int', ['int']) as (row: number) => number
 export const stExitThread = libhost.func('st_exit_thread', 'void', ['int']) as (row: number) => void
+/** Has the process of a stopped thread, its only one, exit. < 0: it has to be killed. */
+export const stEndProcess = libhost.func('st_end_process', 'int', ['int']) as (row: number) => number
 export const stAbandon = libhost.func('st_abandon', 'void', ['int']) as (row: number) => void
 export const stGetFpu = libhost.func('st_get_fpu', 'long', ['int', 'void *', 'ulong']) as (
   row: number,

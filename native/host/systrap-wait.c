@@ -197,7 +197,7 @@ int st_wait(int resume_row, double timeout)
 	int *nevents = &wait_result.count;
 	const int max = MAX_EVENTS;
 	long timeout_ns = (long)timeout;
-	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
+	struct timespec ts;
 	static unsigned turns;
 	uint64_t start, looked, slept, budget;
 	int i, n, active, shared;
@@ -249,6 +249,9 @@ int st_wait(int resume_row, double timeout)
 		__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
 		return i;
 	}
+	kill_late_leavers();
+	timeout_ns = leavers_timeout(timeout_ns);
+	ts = (struct timespec){ timeout_ns / 1000000000, timeout_ns % 1000000000 };
 	/* The latest first. */
 	for (n = running_count - 1; n >= 0 && n >= running_count - MANY && !fetch_row(running[n]); n--)
 		;

@@ -220,6 +220,7 @@ void reap(void)
 
 	while ((pid = wait4(-1, &status, __WALL | WNOHANG, &used)) > 0) {
 		part_arena(pid);
+		forget_leaving(pid);
 		report_end(pid, &used);
 		for (int i = 0; i < high; i++) {
 			if (threads[i].pid != pid)

@@ -4,7 +4,7 @@
  * systrap.c: set-up and commands. systrap-wait.c: the wait. systrap-orders.c: operations, clones and file mappings in a
  * stopped thread.
  * systrap-maps.c: file mappings that go with an answer. systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
- * systrap-arenas.c: arenas for the next forks; systrap-usage.c: what ended processes had used. One thread only: the sentry's.
+ * systrap-arenas.c: arenas for the next forks; systrap-usage.c: what ended processes had used; systrap-exits.c: how they end. One thread only: the sentry's.
  */
 #ifndef TSSANDBOX_HOST_SYSTRAP_H
 #define TSSANDBOX_HOST_SYSTRAP_H
@@ -78,6 +78,10 @@ static inline int is_stopped(int i)
 void begin_row(int i, uint64_t guest_slot);
 /* systrap-arenas.c: process `pid` has been reaped. */
 void part_arena(int pid);
+/* systrap-exits.c: the same; who should have ended by now is killed; how long we may sleep while somebody should. */
+void forget_leaving(int pid);
+void kill_late_leavers(void);
+long leavers_timeout(long timeout_ns);
 /* Gives a stopped thread its next command. */
 void command(int i, uint32_t what);
 /* systrap-usage.c: the same, for what it had used. */

@@ -3,7 +3,7 @@
  */
 import * as host from '../../../native/host.ts'
 import { ptVmRead, ptVmWrite } from '../../../native/ptrace.ts'
-import { stAbandon, stBatch, stBatchLater, stKeepArena, stThreadGone } from '../../../native/systrap.ts'
+import { stAbandon, stBatch, stBatchLater, stEndProcess, stKeepArena, stThreadGone } from '../../../native/systrap.ts'
 import { getReg, RIP, setReg } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
 import { type AddressSpace, type GuestThread, TRAP_INTERRUPT, type UsageSink } from '../platform.ts'
@@ -115,7 +115,8 @@ export class SystrapSpace implements AddressSpace {
   kill(): void {
     if (this.dead) return
     this.dead = true
-    host.kill(this.hostPid, 9)
+    const alone = this.threads.length === 1 && this.leaving.length === 0
+    if (!alone || stEndProcess(this.threads[0]!.row) < 0) host.kill(this.hostPid, 9)
     for (const thread of this.threads) {
       thread.owner = null
       stAbandon(thread.row)
