@@ -8,7 +8,7 @@ import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE, type Credentials } from '../kernel/cre
 import type { Abandonable } from '../kernel/exit.ts'
 import { ERESTARTSYS, type SysRet } from '../kernel/sysret.ts'
 import type { Task } from '../kernel/task.ts'
-import { WaitQueue } from '../kernel/wait-queue.ts'
+import { WAKE_LATER, WaitQueue } from '../kernel/wait-queue.ts'
 import type { IovIter } from '../mm/iov-iter.ts'
 import {
   EPOLLERR,
@@ -80,7 +80,9 @@ export class Pipe {
     const wasFull = this.buffer.full
     const n = this.buffer.read(iter)
     if (n === 0) return this.writers === 0 ? 0 : -EAGAIN
-    if (wasFull && n > 0) this.wakeWriters()
+    // A writer that filled the pipe up again before its reader's next read would keep a reader that reads until there is nothing
+    // from ever coming to an end.
+    if (wasFull && n > 0) this.wakeWriters(READY_WRITE | WAKE_LATER)
     return n
   }
 

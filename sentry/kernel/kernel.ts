@@ -55,6 +55,9 @@ function patchSite(t: Task): void {
 }
 
 const CALL_COUNTS = 512
+/** {@link Kernel.wakeLater} */
+const LATER_NS = 50_000
+const LATER_CALLS = 32
 
 export class Kernel {
   readonly platform: Platform
@@ -114,6 +117,26 @@ export class Kernel {
     this.ready.push(t)
   }
 
+  /**
+   * The same, but whoever runs has its turn first, as on a host that takes microseconds to wake somebody: until the task that
+   * runs sleeps, computes for LATER_NS, or has made LATER_CALLS.
+   */
+  wakeLater(t: Task): void {
+    if (t.state !== BLOCKED) return
+    t.state = READY
+    this.later.push(t)
+  }
+  private readonly later: Task[] = []
+  private laterCalls = 0
+
+  private endLater(thread: GuestThread | null): void {
+    const owner = thread === null ? null : (thread.owner as Task | null)
+    if (owner !== null && owner.state === RUNNING && ++this.laterCalls < LATER_CALLS) return
+    this.laterCalls = 0
+    for (const t of this.later) this.ready.push(t)
+    this.later.length = 0
+  }
+
   /** Sends on a task that its tracer held, from {@link run}. */
   goOn(t: Task): void {
     t.state = READY
@@ -133,9 +156,11 @@ export class Kernel {
     if (this.ready.length > 0) this.retryReady()
     if (this.exitCode >= 0) return
     const next = this.timers.next
-    const timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
+    let timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
+    if (this.later.length > 0 && (timeout < 0 || timeout > LATER_NS)) timeout = LATER_NS
     const thread = this.memoryReturn.wait(this.platform, this.ready.length > 0 ? 0 : timeout)
     if (thread !== null) this.onTrap(thread)
+    if (this.later.length > 0) this.endLater(thread)
     if (this.platform.hostEventCount > 0) this.hostPoll.dispatch()
     if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
   }

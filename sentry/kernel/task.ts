@@ -24,7 +24,7 @@ import { TaskSignals } from './signal-state.ts'
 import { BLOCK, type SysRet } from './sysret.ts'
 import type { ThreadGroup } from './thread-group.ts'
 import type { TimerEntry } from './timer-queue.ts'
-import { Waiter, type WaitQueue, type Wakeable } from './wait-queue.ts'
+import { WAKE_LATER, Waiter, type WaitQueue, type Wakeable } from './wait-queue.ts'
 
 export const RUNNING = 0
 export const TRAPPED = 1
@@ -319,7 +319,8 @@ export class Task implements Wakeable, TimerEntry, UserMemory {
   }
 
   /** Wakeable: makes a blocked task ready. */
-  notify(_waiter: Waiter, _events: number): void {
-    this.kernel.wake(this)
+  notify(_waiter: Waiter, events: number): void {
+    if ((events & WAKE_LATER) === 0) this.kernel.wake(this)
+    else this.kernel.wakeLater(this)
   }
 }

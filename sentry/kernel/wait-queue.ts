@@ -41,6 +41,8 @@ export class Waiter {
 }
 
 const EPOLLERR_HUP = 0x18
+/** Beside the EPOLL* bits of a wake: who sleeps need not go on before whoever runs has had its turn. */
+export const WAKE_LATER = 0x01000000
 let lastWake = 0
 
 export class WaitQueue {

@@ -197,3 +197,25 @@ TEST(reopen_through_proc) {
   CHECK_EQ(write(fds[1], "z", 1), 1);
   CHECK_EQ(read(again, &c, 1), 1);
 }
+
+/* A writer that always has more does not keep a reader from finding the pipe empty: it is woken later than the reader reads. */
+TEST(reading_until_there_is_nothing) {
+  static char page[4096];
+  int fds[2], most = 0;
+  REQUIRE(pipe(fds) == 0);
+  CHECK_EQ(fcntl(fds[1], F_SETPIPE_SZ, 8192), 8192);
+  CHECK_OK(fcntl(fds[0], F_SETFL, O_NONBLOCK));
+  pid_t pid = fork();
+  if (pid == 0)
+    for (;;) CHECK_EQ(write(fds[1], page, sizeof page), (long)sizeof page);
+  for (int i = 0; i < 100; i++) {
+    struct pollfd p = {fds[0], POLLIN, 0};
+    CHECK_EQ(poll(&p, 1, -1), 1);
+    int reads = 0;
+    while (read(fds[0], page, sizeof page) > 0 && reads < 20000) reads++;
+    if (reads > most) most = reads;
+  }
+  CHECK(most < 20000);
+  kill(pid, SIGKILL);
+  CHECK_EQ(reap(pid), SIGKILL);
+}
