@@ -121,7 +121,7 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const seed = Buffer.alloc(64)
   getrandom(seed, seed.length, 0)
   const now = Date.now()
-  const wake = agent.ask(MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed, boot.hostname)
+  const wake = agent.ask(MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed)
   // Both at a time: the agent takes no order before it is awake.
   const asked = () => {
     const woken = agent.answer(wake, WAKE_MS)

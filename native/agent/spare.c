@@ -46,7 +46,7 @@ enum {
 	PAGE = 4096,
 };
 
-static struct { pid_t pid; int sync, mounts, ours[3]; } spare = { 0, -1, -1, { -1, -1, -1 } };
+static struct { pid_t pid; int sync, mounts, ours[3]; bool overlay; } spare = { 0, -1, -1, { -1, -1, -1 }, false };
 static unsigned char *order; /* MAX_FRAME bytes, shared */
 
 static int make(const struct made *m)
@@ -87,13 +87,24 @@ int spare_mount(const struct mount_order *m)
 	return -1;
 }
 
+/* The mount of this root has been with both sides from the start. */
+static bool root_is_there(const struct container_order *o)
+{
+	return o->shared_by == BY_FUSE && o->root_port == 0 && relay_first_mount(true) >= 0;
+}
+
+bool spare_has_overlay(const struct container_order *o)
+{
+	return spare.pid && spare.overlay && o->id == SPARE_CONTAINER && !o->sandbox && root_is_there(o);
+}
+
 /* Descriptors that go along with an order: transports by port. */
 static int listed(struct container_order *o, int **list)
 {
 	int count = 0;
 
 	for (int port = 0; port < 64; port++)
-		if (port == o->root_port || o->transport[port][0] >= 0) {
+		if ((port == o->root_port || o->transport[port][0] >= 0) && !(port == o->root_port && root_is_there(o))) {
 			list[count++] = &o->transport[port][0];
 			if (o->shared_by != BY_FUSE)
 				list[count++] = &o->transport[port][1];
@@ -104,19 +115,22 @@ static int listed(struct container_order *o, int **list)
 static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 {
 	static struct container_order o;
-	int fds[MAX_PASSED], *list[MAX_PASSED], held = 0;
+	int fds[MAX_PASSED], limits[2], *list[MAX_PASSED], held = 0;
 	uint32_t length;
 
 	container_prepare(SPARE_CONTAINER, sync);
-	container_prepare_more(SPARE_CONTAINER, fds);
-	while (held < 2 && fds[held] >= 0)
-		held++;
+	int overlay = container_prepare_more(SPARE_CONTAINER, limits, relay_first_mount(true));
+	for (int i = 0; i < 2; i++)
+		if (limits[i] >= 0)
+			fds[held++] = limits[i];
+	if (overlay >= 0)
+		fds[held++] = overlay;
 	for (int i = 0; i < MADE; i++)
 		if ((made[i].fd = make(&made[i])) >= 0)
 			fds[held++] = made[i].fd;
 	for (int at = 0; at < TOUCHED; at += PAGE)
 		(void)*(volatile unsigned char *)(order + at);
-	pass_fds(sync, "M", 1, fds, held);
+	pass_fds(sync, overlay >= 0 ? "O" : "M", 1, fds, held);
 	int count = receive_fds(sync, &length, sizeof length, fds);
 	struct reader r = { order, order + length, false };
 	if (count < 0 || !read_container(&r, &o))
@@ -128,6 +142,8 @@ static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 		_exit(0);
 	for (int i = 0; i < count; i++)
 		*list[i] = fds[i];
+	if (root_is_there(&o))
+		o.transport[0][0] = relay_first_mount(false);
 	take_stdio(o.process.stdio, stdio);
 	container_main(&o, 0, sync);
 }
@@ -157,12 +173,13 @@ void spare_start(void)
 	for (int i = 0; i < 3; i++)
 		close(theirs[i]);
 	/* We hold it all, too, and pipes that are not wanted: what no container uses is then never taken down. */
-	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
+	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || (ready != 'M' && ready != 'O')) {
 		say("agent: no spare container\n");
 		close(pair[0]);
 		return;
 	}
 	snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+	spare.overlay = ready == 'O';
 	spare.pid = pid, spare.sync = pair[0], spare.mounts = open(path, O_RDONLY | O_CLOEXEC);
 }
 
