@@ -26,7 +26,7 @@ export function templateName(shape: VmShape, vmm: string): string {
 
 /** Whole, as its manifest says; null otherwise. */
 export function findTemplate(dir: string): Template | null {
-  const template = { memory: join(dir, 'memory'), state: join(dir, 'state') }
+  const template = { memory: join(dir, 'memory'), state: join(dir, 'state'), isNew: false }
   try {
     const manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8')) as TemplateManifest
     const whole =
@@ -54,5 +54,5 @@ export function template(store: Store, vmm: Vmm, shape: VmShape, ready: (agent: 
   })
   const made = findTemplate(dir)
   if (!made) throw new Error(`the virtual machine's template in ${dir} is not whole`)
-  return made
+  return { ...made, isNew: true }
 }

@@ -55,6 +55,7 @@ describe('a pod', () => {
   }
   const vm: RunningVm = {
     pid: 1,
+    ends: null,
     fixedPorts: 4,
     events: -1,
     hear() {},
