@@ -8,7 +8,7 @@ import type { Store } from './store.ts'
 import type { Template, Vmm, VmShape } from './vmm.ts'
 
 /** Counts up with any change of the machine's devices and CPU, or of what the agent does before it says hello. */
-const DEVICES = 10
+const DEVICES = 11
 
 interface TemplateManifest {
   /** Without it the template is of no use. */

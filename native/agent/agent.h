@@ -165,6 +165,8 @@ void send_frame(struct writer *w);
 void reply(uint32_t seq, int error, const char *text);
 bool write_text(const char *path, const char *text);
 long read_text(const char *path, char *out, size_t size);
+/* Has pages that were shared by a fork copied now, before the VM is saved. */
+void own_memory(void);
 
 /* process.c: the processes that the host started, their descriptors and their ends. */
 struct process {
@@ -214,6 +216,8 @@ void processes_serve(void);
 int pty_open(const struct process_order *o, int sync);
 void child_prepare(struct process_order *o, int sync, char *path, size_t size);
 void child_exec(struct process_order *o, int sync, const char *path) __attribute__((noreturn));
+/* As a program expects them; once, which may be ahead. */
+void signals_default(void);
 /* Of the guest's kernel. What was found out before a fork is known after it. */
 int last_capability(void);
 void child_fail(int sync, int error, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
@@ -255,7 +259,7 @@ void control_start(void);
 void handle_frame(const unsigned char *frame, uint32_t length);
 
 /* fuse.c: the device and a detached mount, whose root is a file or a folder: 0 or -errno. */
-int fuse_make(bool is_file, int *device, int *mounted);
+int fuse_make(bool is_file, bool readonly, int *device, int *mounted);
 
 /* fuse-answers.c: answers to requests that the kernel has made, their lengths; the second: 0 if it is the gofer's to answer. */
 enum { FUSE_ANSWER = 128 };

@@ -28,6 +28,7 @@ const char *const mount_types[] = { "9p", "tmpfs", "proc", "sysfs", "devpts", "m
 #define LOWER "/run/lower"
 #define UPPER "/run/upper"
 #define SHARE "/run/share"
+#define NO_DOMAIN "(none)" /* the kernel's own */
 
 static int sync_fd, root_fd;
 
@@ -359,7 +360,8 @@ void container_main(struct container_order *o, pid_t sandbox, int sync)
 	mount_root(o);
 	for (uint32_t i = 0; i < o->mount_count; i++)
 		mount_one(o, &o->mounts[i]);
-	if (!sandbox && (sethostname(o->hostname, strlen(o->hostname)) || setdomainname(o->domainname, strlen(o->domainname))))
+	if (!sandbox && (sethostname(o->hostname, strlen(o->hostname)) ||
+			 (strcmp(o->domainname, NO_DOMAIN) && setdomainname(o->domainname, strlen(o->domainname)))))
 		fail("hostname");
 	if (chdir(ROOT) || syscall(SYS_pivot_root, ".", "."))
 		fail("pivot_root");

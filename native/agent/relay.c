@@ -307,8 +307,8 @@ static void open_ports(int ours[PREPARED][2], int mounts[2])
 		r->port = open_port(entry->d_name);
 		/* A root; the others are files, most often. */
 		if (number < PREPARED)
-			fuse_make(number > 0, &r->device, &r->detached);
-		if (number == 0 && r->detached >= 0 && !fuse_make(false, &r->lower_device, &mounts[1])) {
+			fuse_make(number > 0, false, &r->device, &r->detached);
+		if (number == 0 && r->detached >= 0 && !fuse_make(false, true, &r->lower_device, &mounts[1])) {
 			mounts[0] = r->detached;
 			r->detached = -1;
 			r->given = true;
@@ -377,7 +377,7 @@ static int attach(const struct wish *wish, int in, int out, int *mounted)
 			device = r->lower_device;
 		else if (ready)
 			*mounted = r->detached, device = r->device;
-		else if ((error = -fuse_make(wish->is_file, &device, mounted)))
+		else if ((error = -fuse_make(wish->is_file, wish->overlaid, &device, mounted)))
 			return error;
 		/* Pipes that were prepared stay, and serve nobody. */
 		r->fuse = true;
@@ -428,6 +428,7 @@ void relay_serve(int asked, int ours[PREPARED][2])
 	/* No SA_RESTART: a call that blocks ends. */
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
 	open_ports(ours, mounts);
+	own_memory();
 	/* Answers the agent, which greets the host then. */
 	pass_fds(asked, "", 1, mounts, mounts[1] >= 0 ? 2 : 0);
 	for (int i = 0; i < 2; i++)

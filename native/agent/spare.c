@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -130,6 +131,8 @@ static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 			fds[held++] = made[i].fd;
 	for (int at = 0; at < TOUCHED; at += PAGE)
 		(void)*(volatile unsigned char *)(order + at);
+	signals_default();
+	own_memory();
 	pass_fds(sync, overlay >= 0 ? "O" : "M", 1, fds, held);
 	int count = receive_fds(sync, &length, sizeof length, fds);
 	struct reader r = { order, order + length, false };
@@ -148,11 +151,45 @@ static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 	container_main(&o, 0, sync);
 }
 
+/*
+ * Its mount, ipc and uts namespaces, or fewer: so that its end is not theirs, which is a wait for the host. Opened by a child
+ * that enters them: what was looked up in /proc/PID has to be found and taken away at that process's end.
+ */
+static int hold_namespaces(pid_t pid, int held[3])
+{
+	static const char *const names[] = { "mnt", "ipc", "uts" };
+	int pair[2], fds[MAX_PASSED], count = 0;
+	char path[64], text;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return 0;
+	pid_t child = fork();
+	if (child == 0) {
+		int process = syscall(SYS_pidfd_open, pid, 0);
+		if (process < 0 || setns(process, CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS))
+			_exit(1);
+		for (; count < 3; count++) {
+			snprintf(path, sizeof path, "/proc/self/ns/%s", names[count]);
+			if ((fds[count] = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+				break;
+		}
+		_exit(!pass_fds(pair[1], "", 1, fds, count));
+	}
+	close(pair[1]);
+	count = child < 0 ? 0 : receive_fds(pair[0], &text, 1, fds);
+	close(pair[0]);
+	if (child > 0)
+		waitpid(child, NULL, 0);
+	for (int i = 0; i < count; i++)
+		held[i] = fds[i];
+	return count < 0 ? 0 : count;
+}
+
 /* A spare that cannot be had is none: containers then begin at the beginning. */
 void spare_start(void)
 {
-	int pair[2], fds[MAX_PASSED], theirs[3];
-	char ready, path[64];
+	int pair[2], fds[MAX_PASSED], theirs[3], held[3];
+	char ready;
 	struct clone_args args = { .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS, .exit_signal = SIGCHLD };
 
 	order = mmap(NULL, MAX_FRAME, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -178,9 +215,11 @@ void spare_start(void)
 		close(pair[0]);
 		return;
 	}
-	snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
 	spare.overlay = ready == 'O';
-	spare.pid = pid, spare.sync = pair[0], spare.mounts = open(path, O_RDONLY | O_CLOEXEC);
+	spare.pid = pid, spare.sync = pair[0];
+	/* The others stay open: this is the sandbox, if there is one, and its end the VM's. */
+	if (hold_namespaces(pid, held))
+		spare.mounts = held[0];
 }
 
 int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const unsigned char *bytes, uint32_t length)
