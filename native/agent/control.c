@@ -199,6 +199,17 @@ static long inner_pid(pid_t pid, const char *field)
 	return read_text(path, text, sizeof text) < 0 ? -1 : status_field(text, field);
 }
 
+/* By default, and whatever it is: 0 asks only. */
+static bool ends_process(int sig)
+{
+	static const int harmless[] = { 0, SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU };
+
+	for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+		if (sig == harmless[i])
+			return false;
+	return true;
+}
+
 static void signal_request(uint32_t seq, struct reader *r)
 {
 	static pid_t pids[MAX_LISTED];
@@ -218,7 +229,7 @@ static void signal_request(uint32_t seq, struct reader *r)
 	}
 	if (wanted == 1 && target == TARGET_PROCESS) {
 		/* Before exec it is still ours, with signals ignored: a created container dies of what would kill it. */
-		int send = init && !init->started && sig ? SIGKILL : sig;
+		int send = init && !init->started && ends_process(sig) ? SIGKILL : sig;
 		reply(seq, init && !kill(init->pid, send) ? 0 : ESRCH, "");
 		return;
 	}
