@@ -26,17 +26,19 @@ enum {
 
 static char recipe[MAX_RECIPE + 1];
 
-/* `do` without any word about how its virtual machine is to be. */
+/* `do` without any word about how its virtual machine is to be. The command is the first word that is no option, nor one's value. */
 static int is_usual(char **words)
 {
 	int vm = 0;
 
-	for (; *words; words++) {
-		if (!strncmp(*words, "--microvm-", 10) || !strcmp(*words, "run") || !strcmp(*words, "create"))
+	for (const char *before = ""; *words; before = *words++) {
+		if (!strncmp(*words, "--microvm-", 10))
 			return 0;
 		vm |= !strcmp(*words, "--platform=microvm");
 		if (!strcmp(*words, "do"))
 			return vm;
+		if (**words != '-' && (*before != '-' || strchr(before, '=')))
+			return 0;
 	}
 	return 0;
 }
