@@ -4,7 +4,11 @@
 cd "$(dirname "$0")" || exit 1
 
 milliseconds() { /bench/micro time "$@" | sed -n 's/^time //p'; }
-rate() { milliseconds dd if=big of=/dev/null bs=1M 2>/dev/null | awk '$1 { printf "%.1f\n", 64 * 1.048576 * 1000 / $1 }'; }
+# As dd reports it: its own start is not reading. coreutils, and busybox where it does.
+rate() {
+  LC_ALL=C dd if=big of=/dev/null bs=1M 2>&1 |
+    awk '/ copied, / { s = $0; sub(/.* copied, /, "", s); if (s + 0 > 0) printf "%.1f\n", $1 / 1000000 / (s + 0) }'
+}
 # micro passes standard output on, and the list is no row.
 list() { milliseconds sh -c 'exec ls -lR tree >/dev/null'; }
 

@@ -5,6 +5,7 @@
  * `--boot-fd N`: a BootConfig, as for the sentry. The ready pipe gets one line.
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
+import { dropAhead } from '../native/ahead.ts'
 import { close, getrandom, pidfdOpen } from '../native/host.ts'
 import { exitGroup } from '../native/host-confine.ts'
 import { distDir } from '../native/library.ts'
@@ -86,8 +87,8 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const vmm = new Qemu(dist)
   const shape = vmShape(boot, store)
   const ninep = fds.ninep ?? []
-  const [agentFd, agentThere] = socketPair()
-  const [consoleFd, consoleThere] = socketPair()
+  const [agentHere, agentThere] = socketPair()
+  const [consoleHere, consoleThere] = socketPair()
   const { networked } = shape
   const taps = networked ? openTaps() : []
   const { fs } = boot.microvm!
@@ -98,12 +99,13 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const confinement = { id: sandboxId(), cgroups: [] }
   // The devices of shared files cannot be saved.
   const saved = boot.microvm!.template && !shares ? template(store, vmm, shape, greet) : null
+  if (!saved) dropAhead()
   const vm = saved ? vmm.restore(shape, saved, to, confinement) : vmm.boot(shape, to, confinement)
   phase('QEMU spawned')
   for (const fd of [agentThere, consoleThere, ...ninep, ...taps, shares?.by === 'virtiofsd' ? shares.socket : -1])
     if (fd >= 0) close(fd)
-
-  const console = new ConsoleLog(consoleFd, loop)
+  const agentFd = vm.ends?.agent ?? agentHere
+  const console = new ConsoleLog(vm.ends?.console ?? consoleHere, loop)
   const pod = boot.pod ? new Pod(container, vm, loop) : null
   const agent = new AgentClient(agentFd, loop, pod ?? container)
   container.agent = agent
@@ -121,7 +123,7 @@ function startVm(boot: BootConfig, loop: Loop): VmContainer {
   const seed = Buffer.alloc(64)
   getrandom(seed, seed.length, 0)
   const now = Date.now()
-  const wake = agent.ask(MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed, boot.hostname)
+  const wake = agent.ask(MSG.WAKE, Math.floor(now / 1000), (now % 1000) * 1_000_000, seed)
   // Both at a time: the agent takes no order before it is awake.
   const asked = () => {
     const woken = agent.answer(wake, WAKE_MS)

@@ -12,7 +12,7 @@ export const AGENT_VERSION = 1
 export const WINDOW = 65536
 
 export const MSG = {
-  /** seconds, nanoseconds, entropy (32–256 bytes), host name */
+  /** seconds, nanoseconds, entropy (32–256 bytes) */
   WAKE: 1,
   /** handle of init, then a container: see {@link containerOrder} */
   CREATE: 2,

@@ -5,12 +5,14 @@
  * The process is confined: a user of its own, an empty root with QEMU's own files in it, no network, QEMU's seccomp filter.
  * The guest's devices are serial ports and a network card; files come through serial ports from the gofer.
  */
-import { closeSync, existsSync, lstatSync, openSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, lstatSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { dropAhead, ID, takeAhead } from '../native/ahead.ts'
 import { close } from '../native/host.ts'
 import { spawnProcess } from '../native/spawn.ts'
+import { FIRST_SANDBOX_ID } from '../sentry/confine/identity.ts'
 import type { Share } from '../sentry/control/protocol.ts'
-import { QmpClient } from './qmp.ts'
+import { orders, QmpClient } from './qmp.ts'
 import { socketPair } from './sockets.ts'
 import { shareArguments } from './virtiofsd.ts'
 import {
@@ -170,6 +172,9 @@ const VIRTIO_9P = [
   ...['-device', `virtio-9p-device,fsdev=${SHARE}0,mount_tag=${SHARE}`],
 ]
 
+/** One heap that grows by large steps: the translator's otherwise asks the kernel for more a thousand times. */
+const MALLOC = `GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.top_pad=${8 << 20}:glibc.malloc.trim_threshold=${64 << 20}`
+
 /** A child with nothing for standard input and output. Not by Node's child_process, which takes 10 ms to load. */
 function run(command: string[], fds: ChildFds): number {
   const nothing = openSync('/dev/null', 'r+')
@@ -179,12 +184,16 @@ function run(command: string[], fds: ChildFds): number {
   return pid
 }
 
+/** Agent, console, files, control, state. */
+const AHEAD_FDS = 5
+
 /** Memory stays in its file: neither saved nor restored. */
 const IGNORE_SHARED = { capabilities: [{ capability: 'x-ignore-shared', state: true }] }
 
 const qmpArguments = (fd: number) => ['-chardev', `socket,id=qmp,fd=${fd}`, '-mon', 'chardev=qmp,mode=control']
 
 const FIXED: Omit<RunningVm, 'pid' | 'fixedPorts'> = {
+  ends: null,
   connect() {
     throw new Error('this virtual machine takes no more mounts')
   },
@@ -197,6 +206,7 @@ const FIXED: Omit<RunningVm, 'pid' | 'fixedPorts'> = {
 /** Ports that come and go while it runs: each is a virtserialport with a chardev, whose names are never used again. */
 class GrowingVm implements RunningVm {
   readonly pid: number
+  readonly ends = null
   readonly fixedPorts: number
   private readonly qmp: QmpClient
   private serial = 0
@@ -296,19 +306,46 @@ export class Qemu implements Vmm {
       ...qmpArguments(fds.add(controlThere)),
     ]
     // In one go: QEMU takes them when it has set the machine up, and runs it when it is restored.
-    const qmp = new QmpClient(control)
-    qmp.send(
+    const says = orders(
       ['qmp_capabilities', {}],
       ['migrate-set-capabilities', IGNORE_SHARED],
       ['migrate-incoming', { uri: `fd:${fds.add(state)}` }],
     )
-    const env = [`LD_PRELOAD=${join(this.dist, 'private-memory.so')}`, `TSSANDBOX_TEMPLATE=${template.memory}`]
-    const pid = this.spawn(args, fds, confinement, env, shape, [template.memory, join(this.dist, 'private-memory.so')])
+    const env = [MALLOC, `LD_PRELOAD=${join(this.dist, 'private-memory.so')}`, `TSSANDBOX_TEMPLATE=${template.memory}`]
+    const files = [template.memory, join(this.dist, 'private-memory.so')]
+    const command = this.command(args, fds, confinement, env, shape, files)
+    const usual = fds.list.length === AHEAD_FDS && !shape.growing
+    if (!usual) dropAhead()
+    const ahead = usual ? this.ahead(command, says, template, shape, confinement) : null
+    if (ahead) {
+      for (const fd of [control, controlThere]) close(fd)
+      closeSync(state)
+      return ahead
+    }
+    const qmp = new QmpClient(control)
+    qmp.send(says)
+    const pid = this.spawn(args, fds, confinement, env, shape, files)
     closeSync(state)
     close(controlThere)
     if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid }
     qmp.pass(3)
     return new GrowingVm(pid, shape.ports, qmp)
+  }
+
+  /** Started before the order came (native/ahead.ts), as this one would be. */
+  private ahead(args: string[], says: string, template: Template, shape: VmShape, c: Confinement): RunningVm | null {
+    const user = `${c.id}:`
+    const named = args.map((arg) => (arg.startsWith(user) ? arg.replaceAll(String(c.id), ID) : arg))
+    const started = takeAhead({ args: named, opens: template.state, says, firstId: FIRST_SANDBOX_ID }, !template.isNew)
+    if (!started) return null
+    const [agent, console] = started.ends as [number, number]
+    try {
+      // What it would have had of us.
+      writeFileSync(`/proc/${started.pid}/oom_score_adj`, readFileSync('/proc/self/oom_score_adj'))
+    } catch {
+      // It has ended since: that is found out as of any.
+    }
+    return { ...FIXED, fixedPorts: shape.ports, pid: started.pid, ends: { agent, console } }
   }
 
   private machine(shape: VmShape, memory: string, to: VmConnections, fds: ChildFds, boots: boolean): string[] {
@@ -331,7 +368,8 @@ export class Qemu implements Vmm {
   }
   private spare: number[] = []
 
-  private spawn(
+  /** `files`: what it has to see beside its own. */
+  private command(
     args: string[],
     fds: ChildFds,
     c: Confinement,
@@ -339,7 +377,7 @@ export class Qemu implements Vmm {
     shape: VmShape,
     files: string[] = [],
     shares: readonly Share[] = [],
-  ): number {
+  ): string[] {
     const views = [...QEMU_FILES, shape.image.vmlinux, shape.image.initramfs, ...files]
     if (shape.accel === 'kvm') views.push('/dev/kvm')
     // By it QEMU names files that it has open.
@@ -359,7 +397,11 @@ export class Qemu implements Vmm {
       // After the change of user, which would undo it.
       ...['--pdeathsig', '9', '--argv0', 'tssandbox-qemu', '--', this.path, ...args],
     ]
-    const pid = run([join(this.dist, 'launch'), ...launch], fds)
+    return [join(this.dist, 'launch'), ...launch]
+  }
+
+  private spawn(...how: Parameters<Qemu['command']>): number {
+    const pid = run(this.command(...how), how[1])
     for (const fd of this.spare.splice(0)) close(fd)
     return pid
   }

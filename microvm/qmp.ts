@@ -5,6 +5,10 @@ import { readWithin, writeAll } from './sockets.ts'
 const PATIENCE_MS = 60_000
 const PAUSE_MS = 5
 
+/** Commands as they are sent. */
+export const orders = (...commands: [name: string, args: object][]): string =>
+  commands.map(([execute, args]) => `${JSON.stringify({ execute, arguments: args })}\n`).join('')
+
 export class QmpClient {
   readonly fd: number
   private text = ''
@@ -29,9 +33,9 @@ export class QmpClient {
     }
   }
 
-  /** Commands whose answers nobody waits for. */
-  send(...commands: [name: string, args: object][]): void {
-    for (const [execute, args] of commands) this.write(execute, args)
+  /** {@link orders} whose answers nobody waits for. */
+  send(text: string): void {
+    if (!writeAll(this.fd, Buffer.from(text), PATIENCE_MS)) throw new Error('QEMU has ended')
   }
 
   /** Waits for the answers of so many of them; theirs do not matter. */
@@ -58,14 +62,13 @@ export class QmpClient {
 
   /** Hands a descriptor over under a name. */
   giveFd(name: string, fd: number): void {
-    const order = Buffer.from(`${JSON.stringify({ execute: 'getfd', arguments: { fdname: name } })}\n`)
+    const order = Buffer.from(orders(['getfd', { fdname: name }]))
     if (sendWithFds(this.fd, order, order.length, [fd], 0) < 0) throw new Error('QEMU has ended')
     this.answer('getfd')
   }
 
   private write(execute: string, args: object): void {
-    const order = Buffer.from(`${JSON.stringify({ execute, arguments: args })}\n`)
-    if (!writeAll(this.fd, order, PATIENCE_MS)) throw new Error('QEMU has ended')
+    this.send(orders([execute, args]))
   }
 
   /** The command's answer; events and the greeting are passed over. */

@@ -8,7 +8,7 @@ import type { Store } from './store.ts'
 import type { Template, Vmm, VmShape } from './vmm.ts'
 
 /** Counts up with any change of the machine's devices and CPU, or of what the agent does before it says hello. */
-const DEVICES = 9
+const DEVICES = 11
 
 interface TemplateManifest {
   /** Without it the template is of no use. */
@@ -26,7 +26,7 @@ export function templateName(shape: VmShape, vmm: string): string {
 
 /** Whole, as its manifest says; null otherwise. */
 export function findTemplate(dir: string): Template | null {
-  const template = { memory: join(dir, 'memory'), state: join(dir, 'state') }
+  const template = { memory: join(dir, 'memory'), state: join(dir, 'state'), isNew: false }
   try {
     const manifest = JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8')) as TemplateManifest
     const whole =
@@ -54,5 +54,5 @@ export function template(store: Store, vmm: Vmm, shape: VmShape, ready: (agent: 
   })
   const made = findTemplate(dir)
   if (!made) throw new Error(`the virtual machine's template in ${dir} is not whole`)
-  return made
+  return { ...made, isNew: true }
 }

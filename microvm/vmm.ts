@@ -51,6 +51,8 @@ export type SharedFiles = { by: 'virtio-9p'; mounts: Share[] } | { by: 'virtiofs
 export interface Template {
   memory: string
   state: string
+  /** It has been made just now. */
+  isNew: boolean
 }
 
 export interface Confinement {
@@ -62,6 +64,8 @@ export interface Confinement {
 
 export interface RunningVm {
   pid: number
+  /** Our ends of its connections, when they are others than it was given: those are not used then. */
+  ends: { agent: number; console: number } | null
   fixedPorts: number
   /** Makes a 9P port for a connected socket. Only where the shape is `growing`. Throws an Error that says why not. */
   connect(port: number, fd: number): void

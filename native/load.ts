@@ -70,7 +70,10 @@ async function main(): Promise<void> {
   const kernel = kernelOf(words)
   if (kernel !== null) {
     const { dismissWaiting, forkWaiting } = await import('./waiting.ts')
+    const { findAhead, leaveAhead } = await import('./ahead.ts')
+    if (kernel === 'microvm') findAhead(join(dist, 'microvm.ahead'))
     forkWaiting(kernel, () => load(kernel), { gate: false, late: false })
+    leaveAhead()
     // A virtual machine asks for files 100 ms later: until QEMU is started, its monitor and we are two for as many CPUs.
     const late = kernel === 'microvm'
     forkWaiting('gofer', () => load('gofer'), { gate: !words.includes('--ignore-cgroups'), late })

@@ -5,6 +5,7 @@
  * A copy that gets no order ends with the CLI: its channel ends. It never runs Node's event loop, and ends by
  * exit_group(2) alone: Node's own end would wait for threads that a copy does not have.
  */
+import { aheadEnds, moveAhead } from './ahead.ts'
 import { keepOpen, openGate } from './cgroup-gate.ts'
 import { close, getpid, kill, raw, socketpair, write } from './host.ts'
 import { exitGroup } from './host-confine.ts'
@@ -89,7 +90,9 @@ function runCopy(channel: number, load: () => () => unknown, { gate, late }: Man
       phase('ordered')
       process.title = order.title
       process.argv.splice(2, Number.POSITIVE_INFINITY, ...order.args)
-      fds.push(channel)
+      const ends = aheadEnds()
+      moveAhead(FIRST_FD + fds.length - 3)
+      fds.push(...ends, channel)
       const last = FIRST_FD + fds.length - 4
       const words = [...order.launch, '--keep-fd', `${FIRST_FD}-${last}`]
       hostBecome(Buffer.from(`${words.join('\0')}\0\0`), Int32Array.from(fds), fds.length)

@@ -37,6 +37,7 @@ const C_PARTS = [
     flags: ['-shared', '-fPIC', ...NODE_HEADERS],
   },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },
+  { out: 'ahead', dir: 'native/ahead', flags: ['-static'] },
   { out: 'agent', dir: 'native/agent', flags: ['-static'] },
   { out: 'probe', dir: 'native/probe', flags: ['-static'] },
   { out: 'private-memory.so', dir: 'native/vmm', flags: ['-shared', '-fPIC'] },
@@ -96,7 +97,7 @@ const PROGRAMS = {
   gofer: 'gofer/main.ts',
   microvm: 'microvm/main.ts',
 }
-rmSync(join(dist, '.microvm-trained'), { force: true })
+for (const name of ['.microvm-trained', 'microvm.ahead']) rmSync(join(dist, name), { force: true })
 for (const name of [...Object.keys(PROGRAMS), 'cli-asking']) rmSync(join(dist, `${name}.cache`), { force: true })
 for (const [name, entry] of Object.entries(PROGRAMS)) {
   await build({ ...OPTIONS, ...WRAPPED, entryPoints: [join(root, entry)], outfile: join(dist, `${name}.js`) })

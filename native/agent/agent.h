@@ -165,6 +165,8 @@ void send_frame(struct writer *w);
 void reply(uint32_t seq, int error, const char *text);
 bool write_text(const char *path, const char *text);
 long read_text(const char *path, char *out, size_t size);
+/* Has pages that were shared by a fork copied now, before the VM is saved. */
+void own_memory(void);
 
 /* process.c: the processes that the host started, their descriptors and their ends. */
 struct process {
@@ -214,6 +216,8 @@ void processes_serve(void);
 int pty_open(const struct process_order *o, int sync);
 void child_prepare(struct process_order *o, int sync, char *path, size_t size);
 void child_exec(struct process_order *o, int sync, const char *path) __attribute__((noreturn));
+/* As a program expects them; once, which may be ahead. */
+void signals_default(void);
 /* Of the guest's kernel. What was found out before a fork is known after it. */
 int last_capability(void);
 void child_fail(int sync, int error, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
@@ -225,8 +229,11 @@ extern const char *const mount_types[];
 int make_devices(int dev);
 /* What goes before the order is known. */
 void container_prepare(uint32_t id, int sync);
-/* And what most need: where an overlay's files go; the limits' files, in `limits`, or -1. */
-void container_prepare_more(uint32_t id, int limits[2]);
+/*
+ * And what most need: the limits' files, in `limits`, or -1; an overlay over a detached mount, for which that is taken. Returns
+ * something to hold it by, or -1.
+ */
+int container_prepare_more(uint32_t id, int limits[2], int lower);
 /* `sandbox`: init of the sandbox, or 0. */
 void container_main(struct container_order *o, pid_t sandbox, int sync) __attribute__((noreturn));
 enum { MAX_PASSED = 2 * 64 + 3 };
@@ -237,6 +244,8 @@ int receive_fds(int socket, void *text, size_t length, int *fds);
 /* spare.c: the container that is there before it is ordered. */
 enum { SPARE_CONTAINER = 1 };
 void spare_start(void);
+/* Whether the first container's overlay is there. */
+bool spare_has_overlay(const struct container_order *o);
 /* Its pid; 0: it is none for this container; or -errno. `bytes`: the order as it came. */
 int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const unsigned char *bytes, uint32_t length);
 /* In the container's process: a detached mount like this one, or -1. */
@@ -250,13 +259,25 @@ void control_start(void);
 void handle_frame(const unsigned char *frame, uint32_t length);
 
 /* fuse.c: the device and a detached mount, whose root is a file or a folder: 0 or -errno. */
-int fuse_make(bool is_file, int *device, int *mounted);
+int fuse_make(bool is_file, bool readonly, int *device, int *mounted);
+
+/* fuse-answers.c: answers to requests that the kernel has made, their lengths; the second: 0 if it is the gofer's to answer. */
+enum { FUSE_ANSWER = 128 };
+bool fuse_is_init(const unsigned char *request, size_t length);
+size_t fuse_answer_ahead(const unsigned char *request, size_t length, unsigned char out[FUSE_ANSWER]);
+size_t fuse_answer_overlay(const unsigned char *request, size_t length, unsigned char out[FUSE_ANSWER]);
 
 /* relay.c: ports of mounts, in a process of their own. */
 pid_t relay_start(void);
 int relay_open(int port, int transport[2]); /* 0, or -errno */
-/* By FUSE: a detached mount, whose root is a file or a folder; the same. */
-int relay_mount(int port, bool is_file, int *mounted);
+/*
+ * By FUSE: a detached mount, whose root is a file or a folder; the same. Of what lies below an overlay, attributes of
+ * overlayfs are not asked for; where that was mounted ahead, by relay_first_mount, nothing is left in `mounted`.
+ */
+enum overlaid { NOT_OVERLAID, OVERLAID, OVERLAID_AHEAD };
+int relay_mount(int port, bool is_file, enum overlaid overlaid, int *mounted);
+/* Made before the VM was saved, of the first port: for a root, or for the lower layer of its overlay. -1: there is none. */
+int relay_first_mount(bool lower);
 int find_port(const char *name);
 
 /* network.c */

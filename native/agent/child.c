@@ -238,9 +238,22 @@ static void set_identity(struct process_order *o, int sync)
 		install_filter(o, sync);
 }
 
+void signals_default(void)
+{
+	static bool done;
+	sigset_t none;
+
+	if (done)
+		return;
+	done = true;
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 void child_exec(struct process_order *o, int sync, const char *path)
 {
-	sigset_t none;
 
 	for (uint32_t i = 0; i < o->limit_count; i++) {
 		struct rlimit limit = { o->limits[i].soft, o->limits[i].hard };
@@ -248,10 +261,7 @@ void child_exec(struct process_order *o, int sync, const char *path)
 			child_fail(sync, errno, "rlimits: resource %u: %s", o->limits[i].resource, strerror(errno));
 	}
 	umask(o->umask < 0 ? 022 : o->umask);
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	signals_default();
 	set_identity(o, sync);
 	execve(path, o->args, o->env);
 	child_fail(sync, errno, "exec %s: %s", path, errno == ENOENT ? "no such file or directory" : strerror(errno));

@@ -28,6 +28,7 @@ const char *const mount_types[] = { "9p", "tmpfs", "proc", "sysfs", "devpts", "m
 #define LOWER "/run/lower"
 #define UPPER "/run/upper"
 #define SHARE "/run/share"
+#define NO_DOMAIN "(none)" /* the kernel's own */
 
 static int sync_fd, root_fd;
 
@@ -140,33 +141,36 @@ static void mount_files(const struct container_order *o, int port, const char *a
 		mount_share(o, port, source, target);
 }
 
-static bool mount_upper(void)
+/* Of LOWER. What was mounted before, for another lower layer, is covered. */
+static bool mount_overlay(void)
 {
-	return !mount("upper", UPPER, "tmpfs", 0, "mode=755") && !mkdir(UPPER "/data", 0755) && !mkdir(UPPER "/work", 0755);
+	return !mount("upper", UPPER, "tmpfs", 0, "mode=755") && !mkdir(UPPER "/data", 0755) && !mkdir(UPPER "/work", 0755) &&
+	       !mount("overlay", ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" UPPER "/data,workdir=" UPPER "/work");
 }
 
-static bool upper_mounted;
+static int overlay = -1; /* mounted ahead, on ROOT, or -1 */
 
 static void mount_root(const struct container_order *o)
 {
+	bool ahead = o->root_overlay && overlay >= 0 && o->root_port == 0 && o->shared_by == BY_FUSE;
+
 	if (!o->root_overlay) {
 		mount_files(o, o->root_port, "0", "loose", "rootfs", ROOT);
 	} else {
 		/* Nobody sets what overlayfs, ACLs and SELinux would ask a message each for, for every file that is looked at. */
-		mount_files(o, o->root_port, "0", "loose,noxattr", "rootfs", LOWER);
-		if (!upper_mounted && !mount_upper())
-			fail("upper layer");
+		if (!ahead)
+			mount_files(o, o->root_port, "0", "loose,noxattr", "rootfs", LOWER);
+		if (!ahead && !mount_overlay())
+			fail("overlay");
 		/* The new root has the attributes of the old one's directory. */
 		struct stat st = { .st_mode = 0755 };
 		stat(LOWER, &st);
-		if ((st.st_mode & 07777) != 0755)
-			chmod(UPPER "/data", st.st_mode & 07777);
 		if (st.st_uid || st.st_gid)
-			chown(UPPER "/data", st.st_uid, st.st_gid);
-		if (mount("overlay", ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" UPPER "/data,workdir=" UPPER "/work"))
-			fail("overlay");
+			chown(ROOT, st.st_uid, st.st_gid);
+		if ((st.st_mode & 07777) != 0755)
+			chmod(ROOT, st.st_mode & 07777);
 	}
-	root_fd = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	root_fd = ahead ? overlay : open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root_fd < 0)
 		fail("root");
 }
@@ -318,11 +322,17 @@ void container_prepare(uint32_t id, int sync)
 	mkdir(ROOT, 0755), mkdir(LOWER, 0755), mkdir(UPPER, 0755);
 }
 
-void container_prepare_more(uint32_t id, int limits[2])
+int container_prepare_more(uint32_t id, int limits[2], int lower)
 {
-	upper_mounted = mount_upper();
 	limits[0] = pids_max = limit_file(id, "pids.max");
 	limits[1] = memory_max = limit_file(id, "memory.max");
+	int point = lower < 0 ? -1 : open(LOWER, O_PATH | O_CLOEXEC);
+	if (point >= 0 && !syscall(SYS_move_mount, lower, "", point, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) &&
+	    mount_overlay())
+		overlay = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (point >= 0)
+		close(point);
+	return overlay;
 }
 
 static void share_namespaces(pid_t sandbox)
@@ -350,7 +360,8 @@ void container_main(struct container_order *o, pid_t sandbox, int sync)
 	mount_root(o);
 	for (uint32_t i = 0; i < o->mount_count; i++)
 		mount_one(o, &o->mounts[i]);
-	if (!sandbox && (sethostname(o->hostname, strlen(o->hostname)) || setdomainname(o->domainname, strlen(o->domainname))))
+	if (!sandbox && (sethostname(o->hostname, strlen(o->hostname)) ||
+			 (strcmp(o->domainname, NO_DOMAIN) && setdomainname(o->domainname, strlen(o->domainname)))))
 		fail("hostname");
 	if (chdir(ROOT) || syscall(SYS_pivot_root, ".", "."))
 		fail("pivot_root");

@@ -37,7 +37,6 @@ static void wake(uint32_t seq, struct reader *r)
 	struct timespec now = { .tv_sec = read_u32(r), .tv_nsec = read_int(r, 0, 999999999) };
 	uint32_t length;
 	const unsigned char *seed = read_bytes(r, ENTROPY, &length);
-	char *hostname = read_string(r, 64);
 	int error = 0;
 
 	if (!r->bad && length < 32)
@@ -47,12 +46,11 @@ static void wake(uint32_t seq, struct reader *r)
 		pool.info.buf_size = length;
 		memcpy(pool.info.buf, seed, length);
 		if (ioctl(random_device, RNDADDENTROPY, &pool) || ioctl(random_device, RNDRESEEDCRNG) ||
-		    clock_settime(CLOCK_REALTIME, &now) || sethostname(hostname, strlen(hostname)))
+		    clock_settime(CLOCK_REALTIME, &now))
 			error = errno;
 		awake = !error;
-		reply(seq, error, error ? "reseeding, clock or hostname" : "");
+		reply(seq, error, error ? "reseeding or clock" : "");
 	}
-	free(hostname);
 }
 
 static bool had_container;
@@ -105,8 +103,9 @@ static void create(uint32_t seq, struct reader *r)
 	had_container = true;
 	for (uint32_t i = 0; i <= o.mount_count && !error && BY_GOFER(&o); i++) {
 		int port = i ? o.mounts[i - 1].port : o.root_port;
+		enum overlaid overlaid = i || !o.root_overlay ? NOT_OVERLAID : spare_has_overlay(&o) ? OVERLAID_AHEAD : OVERLAID;
 		if (port >= 0 && o.shared_by == BY_FUSE)
-			error = -relay_mount(port, i && o.mounts[i - 1].is_file, o.transport[port]);
+			error = -relay_mount(port, i && o.mounts[i - 1].is_file, overlaid, o.transport[port]);
 		else if (port >= 0)
 			error = -relay_open(port, o.transport[port]);
 	}
@@ -200,6 +199,17 @@ static long inner_pid(pid_t pid, const char *field)
 	return read_text(path, text, sizeof text) < 0 ? -1 : status_field(text, field);
 }
 
+/* By default, and whatever it is: 0 asks only. */
+static bool ends_process(int sig)
+{
+	static const int harmless[] = { 0, SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU };
+
+	for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+		if (sig == harmless[i])
+			return false;
+	return true;
+}
+
 static void signal_request(uint32_t seq, struct reader *r)
 {
 	static pid_t pids[MAX_LISTED];
@@ -219,7 +229,7 @@ static void signal_request(uint32_t seq, struct reader *r)
 	}
 	if (wanted == 1 && target == TARGET_PROCESS) {
 		/* Before exec it is still ours, with signals ignored: a created container dies of what would kill it. */
-		int send = init && !init->started && sig ? SIGKILL : sig;
+		int send = init && !init->started && ends_process(sig) ? SIGKILL : sig;
 		reply(seq, init && !kill(init->pid, send) ? 0 : ESRCH, "");
 		return;
 	}

@@ -28,7 +28,7 @@ static void set_read_ahead(int mounted)
 	write_text(path, READ_AHEAD);
 }
 
-int fuse_make(bool is_file, int *device, int *mounted)
+int fuse_make(bool is_file, bool readonly, int *device, int *mounted)
 {
 	char number[16];
 
@@ -47,6 +47,9 @@ int fuse_make(bool is_file, int *device, int *mounted)
 		int command = options[i][1] ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG;
 		taken = !syscall(SYS_fsconfig, context, command, options[i][0], options[i][1], 0);
 	}
+	/* Reading changes no time of a file then, of which the server would be asked afterwards. */
+	if (readonly)
+		syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, "ro", NULL, 0);
 	if (taken && !syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
 		*mounted = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
 	int error = errno;

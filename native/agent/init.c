@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
@@ -175,6 +176,18 @@ static void new_root(void)
 	write_text("/cg/cgroup.subtree_control", "+memory");
 	write_text("/cg/cgroup.subtree_control", "+pids");
 	write_text("/cg/cgroup.subtree_control", "+cpu");
+	/* Otherwise looked after twice a second. */
+	write_text("/proc/sys/vm/compaction_proactiveness", "0");
+}
+
+void own_memory(void)
+{
+	extern char __data_start, _end;
+	uintptr_t page = 4096, from = (uintptr_t)&__data_start & -page, to = ((uintptr_t)&_end + page - 1) & -page;
+	uintptr_t stack = (uintptr_t)__builtin_frame_address(0) & -page;
+
+	madvise((void *)from, to - from, MADV_POPULATE_WRITE);
+	madvise((void *)(stack - 4 * page), 5 * page, MADV_POPULATE_WRITE);
 }
 
 static void hello(void)
@@ -273,6 +286,7 @@ int main(void)
 		die("no relay");
 	control_start();
 	spare_start();
+	own_memory();
 	hello();
 	loop(signals, relay);
 }

@@ -4,8 +4,9 @@
  * gives a request at a time and takes an answer at a time. By 9P it cannot be the port itself (virtio_console has no
  * read_iter), so mount(2) gets two pipes, which cost less than a socketpair.
  *
- * Threads, pipes and the first FUSE mount are made before the VM is saved: an emulated CPU translates what it takes to make
- * them at each start otherwise.
+ * Threads, pipes and the first FUSE mounts are made before the VM is saved: an emulated CPU translates what it takes to make
+ * them at each start otherwise. The first port has a second mount, for the lower layer of an overlay that is mounted by
+ * then, too (spare.c): until the port is asked for, what that needs to know is answered here.
  *
  * It is a process of its own. Were it pid 1's loop, it would wait for itself: sendfile(2) from such a file into a pipe holds the
  * pipe's lock while it waits for the server, and pid 1, about to read that pipe, waits for the lock.
@@ -26,14 +27,15 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "relay.h"
 
 enum {
 	RELAY_BUFFER = 131072,
 	/* The largest FUSE message: 512 KiB of data with what goes in front (gofer/fuse/wire.ts). */
 	FUSE_BUFFER = (512 << 10) + 4096 + 128,
 	FUSE_HEADER = 16,
+	INIT_LENGTH = 256, /* at most: 104 so far */
 	MAX_RELAYS = 64,
-	PREPARED = 4, /* a root, and what Docker mounts over it */
 	PATIENCE_MS = 5000, /* for the host's end of a port */
 };
 
@@ -46,9 +48,16 @@ struct relay {
 	int in, out; /* to the kernel's client, and from it; -1: not made yet. FUSE: the same */
 	int detached; /* the FUSE mount that nobody has taken yet, and its device; else -1 */
 	int device;
-	bool mounted, fuse;
-	sem_t begin; /* what the threads wait for */
+	bool mounted, fuse, overlaid, given; /* given: pid 1 has the mount */
+	sem_t begin[2]; /* what the threads wait for: inward, outward */
 	pthread_t inward, outward;
+	/* The mount below an overlay: device, or -1; the thread that reads it, from the start; whether it is the one in use. */
+	int lower_device;
+	pthread_t lower;
+	atomic_bool lower_used;
+	/* What the kernel said there first, which the host has not heard. */
+	unsigned char init[INIT_LENGTH];
+	size_t init_length;
 	/* One way has ended, so the other has to; and the inward one is past its last read. */
 	atomic_bool stopping, inward_ended;
 	/* Of the message that the port is giving. */
@@ -58,55 +67,8 @@ struct relay {
 	unsigned char to_host[FUSE_BUFFER], to_kernel[FUSE_BUFFER];
 };
 
-/* What pid 1 asks for. */
-struct wish {
-	unsigned char number, fuse, is_file;
-};
-
 static struct relay *relays[MAX_RELAYS];
 static pthread_mutex_t relays_lock = PTHREAD_MUTEX_INITIALIZER;
-/* pid 1's end: a wish, perhaps with pipes, answered by 0 or an errno, perhaps with a mount. */
-static int control = -1;
-/* In pid 1: the kernel's ends of what was prepared; -1: taken. */
-static int prepared[PREPARED][2];
-
-#define PORTS "/sys/class/virtio-ports"
-
-static bool port_name(const char *device, char *out, size_t size)
-{
-	char path[320];
-
-	snprintf(path, sizeof path, PORTS "/%s/name", device);
-	if (read_text(path, out, size) <= 0)
-		return false;
-	out[strcspn(out, "\n")] = 0;
-	return true;
-}
-
-static int open_port(const char *device)
-{
-	char path[320];
-
-	snprintf(path, sizeof path, "/dev/%s", device);
-	return open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-}
-
-int find_port(const char *name)
-{
-	DIR *dir = opendir(PORTS);
-	struct dirent *entry;
-	int fd = -1;
-
-	while (dir && fd < 0 && (entry = readdir(dir))) {
-		char text[64];
-		if (port_name(entry->d_name, text, sizeof text) && !strcmp(text, name))
-			fd = open_port(entry->d_name);
-	}
-	if (dir)
-		closedir(dir);
-	return fd;
-}
-
 /* The port is found anew for the next mount: it may have been taken out and another put in by its name. */
 static void forget(struct relay *r)
 {
@@ -167,21 +129,42 @@ static void prod(pthread_t thread)
 	usleep(1000);
 }
 
-static void wait_for_mount(struct relay *r)
+/* False: there is none any more. */
+static bool wait_for_mount(struct relay *r, int way)
 {
-	while (sem_wait(&r->begin))
-		;
+	while (sem_wait(&r->begin[way]))
+		if (r->stopping)
+			return false;
+	return true;
 }
 
 /* A request, and so a read, may be given up while it is read. */
-static ssize_t read_request(struct relay *r)
+static ssize_t read_request(struct relay *r, int from)
 {
 	ssize_t n;
 
 	do
-		n = read(r->out, r->to_host, r->fuse ? FUSE_BUFFER : RELAY_BUFFER);
+		n = read(from, r->to_host, r->fuse ? FUSE_BUFFER : RELAY_BUFFER);
 	while (n < 0 && r->fuse && !r->stopping && (errno == ENOENT || errno == EINTR));
 	return n;
+}
+
+/* False: the host's end is gone. */
+static bool carry_request(struct relay *r, size_t length)
+{
+	unsigned char out[FUSE_ANSWER];
+	size_t answered = r->overlaid ? fuse_answer_overlay(r->to_host, length, out) : 0;
+
+	if (!answered)
+		return write_all(r->port, r->to_host, length);
+	return write(r->out, out, answered) > 0 || errno == ENOENT;
+}
+
+static void stop_inward(struct relay *r)
+{
+	r->stopping = true;
+	while (!r->inward_ended)
+		prod(r->inward);
 }
 
 static void *outward(void *arg)
@@ -189,12 +172,36 @@ static void *outward(void *arg)
 	struct relay *r = arg;
 	ssize_t n;
 
-	wait_for_mount(r);
-	while (!r->stopping && (n = read_request(r)) > 0 && write_all(r->port, r->to_host, n))
+	if (!wait_for_mount(r, 1))
+		return NULL;
+	while (!r->stopping && (n = read_request(r, r->out)) > 0 && carry_request(r, n))
 		;
-	r->stopping = true;
-	while (!r->inward_ended)
-		prod(r->inward);
+	stop_inward(r);
+	return NULL;
+}
+
+/* The same for a lower layer, from before there is a host: then nobody has to be woken later. */
+static void *lower_outward(void *arg)
+{
+	struct relay *r = arg;
+	ssize_t n;
+
+	while (!r->stopping && ((n = read(r->lower_device, r->to_host, FUSE_BUFFER)) > 0 || errno == ENOENT || errno == EINTR)) {
+		unsigned char out[FUSE_ANSWER];
+		if (n <= 0)
+			continue;
+		if (r->lower_used) {
+			if (carry_request(r, n))
+				continue;
+			break;
+		}
+		if (fuse_is_init(r->to_host, n) && n <= INIT_LENGTH)
+			memcpy(r->init, r->to_host, r->init_length = n);
+		if (write(r->lower_device, out, fuse_answer_ahead(r->to_host, n, out)) < 0)
+			return NULL;
+	}
+	if (r->lower_used)
+		stop_inward(r);
 	return NULL;
 }
 
@@ -231,7 +238,7 @@ static void *inward(void *arg)
 	ssize_t n = 0;
 
 	bool paired = !pthread_create(&r->outward, NULL, outward, r);
-	wait_for_mount(r);
+	wait_for_mount(r, 0);
 	if (paired && r->fuse)
 		carry_answers(r);
 	while (paired && !r->fuse && !r->stopping) {
@@ -248,6 +255,10 @@ static void *inward(void *arg)
 	r->inward_ended = true;
 	while (paired && pthread_tryjoin_np(r->outward, NULL))
 		prod(r->outward);
+	while (r->lower_device >= 0 && pthread_tryjoin_np(r->lower, NULL))
+		prod(r->lower);
+	if (r->lower_device >= 0 && r->lower_device != r->in)
+		close(r->lower_device);
 	close(r->in);
 	if (!r->fuse)
 		close(r->out);
@@ -258,17 +269,28 @@ static void *inward(void *arg)
 /* In the relay: 0 or an errno. */
 static int start_threads(struct relay *r)
 {
-	if (sem_init(&r->begin, 0, 0) || pthread_create(&r->inward, NULL, inward, r))
+	if (sem_init(&r->begin[0], 0, 0) || sem_init(&r->begin[1], 0, 0) || pthread_create(&r->inward, NULL, inward, r))
 		return ENOMEM;
 	pthread_detach(r->inward);
 	return 0;
 }
 
+static struct relay *new_relay(unsigned number)
+{
+	struct relay *r = calloc(1, sizeof *r);
+
+	if (r) {
+		r->number = number;
+		r->in = r->out = r->detached = r->lower_device = -1;
+	}
+	return r;
+}
+
 /*
  * Before the VM may be saved: finding a port costs a start more than all the bytes that it will carry. `ours`: ends of the
- * pipes of the first ones.
+ * pipes of the first ones. `mounts`: gets those of the first port, if there are any.
  */
-static void open_ports(int ours[PREPARED][2])
+static void open_ports(int ours[PREPARED][2], int mounts[2])
 {
 	DIR *dir = opendir(PORTS);
 	struct dirent *entry;
@@ -279,14 +301,20 @@ static void open_ports(int ours[PREPARED][2])
 		if (!port_name(entry->d_name, name, sizeof name) || sscanf(name, "9p.%u", &number) != 1 ||
 		    number >= MAX_RELAYS || relays[number])
 			continue;
-		struct relay *r = calloc(1, sizeof *r);
+		struct relay *r = new_relay(number);
 		if (!r)
 			die("no memory");
-		r->number = number;
-		r->in = r->out = r->detached = -1;
 		r->port = open_port(entry->d_name);
-		if (number == 0)
-			fuse_make(false, &r->device, &r->detached);
+		/* A root; the others are files, most often. */
+		if (number < PREPARED)
+			fuse_make(number > 0, false, &r->device, &r->detached);
+		if (number == 0 && r->detached >= 0 && !fuse_make(false, true, &r->lower_device, &mounts[1])) {
+			mounts[0] = r->detached;
+			r->detached = -1;
+			r->given = true;
+			if (pthread_create(&r->lower, NULL, lower_outward, r))
+				die("no threads");
+		}
 		if (number < PREPARED) {
 			r->in = ours[number][0];
 			r->out = ours[number][1];
@@ -299,21 +327,13 @@ static void open_ports(int ours[PREPARED][2])
 		closedir(dir);
 }
 
-/* What was prepared for the other protocol is of no use. */
-static void become_fuse(struct relay *r, int device)
-{
-	if (r->in >= 0)
-		close(r->in), close(r->out);
-	r->fuse = true;
-	r->in = r->out = device;
-}
-
 /*
  * In the relay: 0 or an errno. Takes the pipes over; in -1: it has them. `mounted`: it is to be by FUSE, and the mount, of a
- * file or a folder, is left there.
+ * file or a folder, is left there, unless pid 1 has it.
  */
-static int attach(unsigned number, int in, int out, bool is_file, int *mounted)
+static int attach(const struct wish *wish, int in, int out, int *mounted)
 {
+	unsigned number = wish->number;
 	struct relay *r;
 	char name[16];
 	int device, error;
@@ -329,11 +349,9 @@ static int attach(unsigned number, int in, int out, bool is_file, int *mounted)
 	if (!r) {
 		if (in < 0 && !mounted)
 			return ENODEV;
-		if (!(r = calloc(1, sizeof *r)))
+		if (!(r = new_relay(number)))
 			return ENOMEM;
 		snprintf(name, sizeof name, "9p.%u", number);
-		r->number = number;
-		r->in = r->out = r->detached = -1;
 		r->port = find_port(name);
 		if (r->port < 0) {
 			free(r);
@@ -352,23 +370,35 @@ static int attach(unsigned number, int in, int out, bool is_file, int *mounted)
 	relays[number] = r;
 	pthread_mutex_unlock(&relays_lock);
 	bool started = r->in >= 0;
+	bool lower = wish->overlaid == OVERLAID_AHEAD;
 	if (mounted) {
-		if (!is_file)
+		bool ready = (r->given || r->detached >= 0) && wish->is_file == (number > 0);
+		if (lower)
+			device = r->lower_device;
+		else if (ready)
 			*mounted = r->detached, device = r->device;
-		if (*mounted < 0 && (error = -fuse_make(is_file, &device, mounted)))
+		else if ((error = -fuse_make(wish->is_file, wish->overlaid, &device, mounted)))
 			return error;
-		become_fuse(r, device);
+		/* Pipes that were prepared stay, and serve nobody. */
+		r->fuse = true;
+		r->in = r->out = device;
 	} else if (in >= 0) {
 		r->in = in;
 		r->out = out;
 	}
+	r->overlaid = wish->overlaid != NOT_OVERLAID;
 	if (!started && start_threads(r)) {
 		forget(r);
 		return ENOMEM;
 	}
 	r->mounted = true;
-	sem_post(&r->begin);
-	sem_post(&r->begin);
+	if (lower) {
+		r->lower_used = true;
+		write_all(r->port, r->init, r->init_length);
+	}
+	sem_post(&r->begin[0]);
+	if (!lower)
+		sem_post(&r->begin[1]);
 	return 0;
 }
 
@@ -381,9 +411,9 @@ static void hear(int from)
 	if (count < 0)
 		_exit(0);
 	if (count == 2)
-		answer = attach(wish.number, ends[0], ends[1], false, NULL);
+		answer = attach(&wish, ends[0], ends[1], NULL);
 	else if (count == 0)
-		answer = attach(wish.number, -1, -1, wish.is_file, wish.fuse ? &mounted : NULL);
+		answer = attach(&wish, -1, -1, wish.fuse ? &mounted : NULL);
 	for (int i = 0; answer && i < count; i++)
 		close(ends[i]);
 	pass_fds(from, &answer, 1, &mounted, mounted >= 0);
@@ -391,109 +421,19 @@ static void hear(int from)
 		close(mounted);
 }
 
-/* Two pipes: what the kernel gets, and our ends. 0 or -errno. */
-static int make_pipes(int theirs[2], int ours[2])
+void relay_serve(int asked, int ours[PREPARED][2])
 {
-	int in[2], out[2];
+	int mounts[2] = { -1, -1 };
 
-	if (pipe2(in, O_CLOEXEC))
-		return -errno;
-	if (pipe2(out, O_CLOEXEC)) {
-		int error = errno;
-		close(in[0]);
-		close(in[1]);
-		return -error;
-	}
-	/* Room for a whole answer, where the limit allows: who fills a pipe has to sleep and be woken. */
-	fcntl(in[1], F_SETPIPE_SZ, 1 << 20);
-	theirs[0] = in[0], theirs[1] = out[1];
-	ours[0] = in[1], ours[1] = out[0];
-	return 0;
-}
-
-static void close_both(const int ends[2])
-{
-	close(ends[0]);
-	close(ends[1]);
-}
-
-pid_t relay_start(void)
-{
-	int pair[2], ours[PREPARED][2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return -1;
-	for (int i = 0; i < PREPARED; i++)
-		if (make_pipes(prepared[i], ours[i]))
-			return -1;
-	pid_t pid = fork();
-	if (pid == 0) {
-		close(pair[0]);
-		for (int i = 0; i < PREPARED; i++)
-			close_both(prepared[i]);
-		write_text("/proc/self/oom_score_adj", "-1000");
-		/* No SA_RESTART: a call that blocks ends. */
-		sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
-		open_ports(ours);
-		/* Answers the agent, which greets the host then. */
-		send(pair[1], "", 1, MSG_NOSIGNAL);
-		for (;;)
-			hear(pair[1]);
-	}
-	close(pair[1]);
-	for (int i = 0; i < PREPARED; i++)
-		close_both(ours[i]);
-	control = pair[0];
-	char ready;
-	return pid > 0 && recv(control, &ready, 1, 0) == 1 ? pid : -1;
-}
-
-/* In pid 1: whether it was there. A VM may have fewer ports than were prepared. */
-static bool take_prepared(int number, int transport[2])
-{
-	struct wish wish = { .number = number };
-	unsigned char answer = EIO;
-
-	if (number >= PREPARED || prepared[number][0] < 0)
-		return false;
-	if (!pass_fds(control, &wish, sizeof wish, NULL, 0) || recv(control, &answer, 1, 0) != 1 || answer)
-		return false;
-	memcpy(transport, prepared[number], sizeof prepared[number]);
-	prepared[number][0] = -1;
-	return true;
-}
-
-int relay_open(int port, int transport[2])
-{
-	struct wish wish = { .number = port };
-	unsigned char answer = EIO;
-	int theirs[2], ours[2];
-
-	if (take_prepared(port, transport))
-		return 0;
-	int error = make_pipes(theirs, ours);
-	if (error)
-		return error;
-	if (!pass_fds(control, &wish, sizeof wish, ours, 2) || recv(control, &answer, 1, 0) != 1)
-		answer = EIO;
-	close_both(ours);
-	if (answer) {
-		close_both(theirs);
-		return -answer;
-	}
-	transport[0] = theirs[0];
-	transport[1] = theirs[1];
-	return 0;
-}
-
-int relay_mount(int port, bool is_file, int *mounted)
-{
-	struct wish wish = { .number = port, .fuse = 1, .is_file = is_file };
-	unsigned char answer = EIO;
-	int fds[MAX_PASSED];
-
-	if (!pass_fds(control, &wish, sizeof wish, NULL, 0) || receive_fds(control, &answer, 1, fds) != 1)
-		return -(answer ? answer : EIO);
-	*mounted = fds[0];
-	return 0;
+	/* No SA_RESTART: a call that blocks ends. */
+	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = woken }, NULL);
+	open_ports(ours, mounts);
+	own_memory();
+	/* Answers the agent, which greets the host then. */
+	pass_fds(asked, "", 1, mounts, mounts[1] >= 0 ? 2 : 0);
+	for (int i = 0; i < 2; i++)
+		if (mounts[i] >= 0)
+			close(mounts[i]);
+	for (;;)
+		hear(asked);
 }

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -46,7 +47,7 @@ enum {
 	PAGE = 4096,
 };
 
-static struct { pid_t pid; int sync, mounts, ours[3]; } spare = { 0, -1, -1, { -1, -1, -1 } };
+static struct { pid_t pid; int sync, mounts, ours[3]; bool overlay; } spare = { 0, -1, -1, { -1, -1, -1 }, false };
 static unsigned char *order; /* MAX_FRAME bytes, shared */
 
 static int make(const struct made *m)
@@ -87,13 +88,24 @@ int spare_mount(const struct mount_order *m)
 	return -1;
 }
 
+/* The mount of this root has been with both sides from the start. */
+static bool root_is_there(const struct container_order *o)
+{
+	return o->shared_by == BY_FUSE && o->root_port == 0 && relay_first_mount(true) >= 0;
+}
+
+bool spare_has_overlay(const struct container_order *o)
+{
+	return spare.pid && spare.overlay && o->id == SPARE_CONTAINER && !o->sandbox && root_is_there(o);
+}
+
 /* Descriptors that go along with an order: transports by port. */
 static int listed(struct container_order *o, int **list)
 {
 	int count = 0;
 
 	for (int port = 0; port < 64; port++)
-		if (port == o->root_port || o->transport[port][0] >= 0) {
+		if ((port == o->root_port || o->transport[port][0] >= 0) && !(port == o->root_port && root_is_there(o))) {
 			list[count++] = &o->transport[port][0];
 			if (o->shared_by != BY_FUSE)
 				list[count++] = &o->transport[port][1];
@@ -104,19 +116,24 @@ static int listed(struct container_order *o, int **list)
 static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 {
 	static struct container_order o;
-	int fds[MAX_PASSED], *list[MAX_PASSED], held = 0;
+	int fds[MAX_PASSED], limits[2], *list[MAX_PASSED], held = 0;
 	uint32_t length;
 
 	container_prepare(SPARE_CONTAINER, sync);
-	container_prepare_more(SPARE_CONTAINER, fds);
-	while (held < 2 && fds[held] >= 0)
-		held++;
+	int overlay = container_prepare_more(SPARE_CONTAINER, limits, relay_first_mount(true));
+	for (int i = 0; i < 2; i++)
+		if (limits[i] >= 0)
+			fds[held++] = limits[i];
+	if (overlay >= 0)
+		fds[held++] = overlay;
 	for (int i = 0; i < MADE; i++)
 		if ((made[i].fd = make(&made[i])) >= 0)
 			fds[held++] = made[i].fd;
 	for (int at = 0; at < TOUCHED; at += PAGE)
 		(void)*(volatile unsigned char *)(order + at);
-	pass_fds(sync, "M", 1, fds, held);
+	signals_default();
+	own_memory();
+	pass_fds(sync, overlay >= 0 ? "O" : "M", 1, fds, held);
 	int count = receive_fds(sync, &length, sizeof length, fds);
 	struct reader r = { order, order + length, false };
 	if (count < 0 || !read_container(&r, &o))
@@ -128,15 +145,51 @@ static void __attribute__((noreturn)) spare_main(int sync, const int stdio[3])
 		_exit(0);
 	for (int i = 0; i < count; i++)
 		*list[i] = fds[i];
+	if (root_is_there(&o))
+		o.transport[0][0] = relay_first_mount(false);
 	take_stdio(o.process.stdio, stdio);
 	container_main(&o, 0, sync);
+}
+
+/*
+ * Its mount, ipc and uts namespaces, or fewer: so that its end is not theirs, which is a wait for the host. Opened by a child
+ * that enters them: what was looked up in /proc/PID has to be found and taken away at that process's end.
+ */
+static int hold_namespaces(pid_t pid, int held[3])
+{
+	static const char *const names[] = { "mnt", "ipc", "uts" };
+	int pair[2], fds[MAX_PASSED], count = 0;
+	char path[64], text;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return 0;
+	pid_t child = fork();
+	if (child == 0) {
+		int process = syscall(SYS_pidfd_open, pid, 0);
+		if (process < 0 || setns(process, CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS))
+			_exit(1);
+		for (; count < 3; count++) {
+			snprintf(path, sizeof path, "/proc/self/ns/%s", names[count]);
+			if ((fds[count] = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+				break;
+		}
+		_exit(!pass_fds(pair[1], "", 1, fds, count));
+	}
+	close(pair[1]);
+	count = child < 0 ? 0 : receive_fds(pair[0], &text, 1, fds);
+	close(pair[0]);
+	if (child > 0)
+		waitpid(child, NULL, 0);
+	for (int i = 0; i < count; i++)
+		held[i] = fds[i];
+	return count < 0 ? 0 : count;
 }
 
 /* A spare that cannot be had is none: containers then begin at the beginning. */
 void spare_start(void)
 {
-	int pair[2], fds[MAX_PASSED], theirs[3];
-	char ready, path[64];
+	int pair[2], fds[MAX_PASSED], theirs[3], held[3];
+	char ready;
 	struct clone_args args = { .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS, .exit_signal = SIGCHLD };
 
 	order = mmap(NULL, MAX_FRAME, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -157,13 +210,16 @@ void spare_start(void)
 	for (int i = 0; i < 3; i++)
 		close(theirs[i]);
 	/* We hold it all, too, and pipes that are not wanted: what no container uses is then never taken down. */
-	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || ready != 'M') {
+	if (pid < 0 || receive_fds(pair[0], &ready, 1, fds) < 0 || (ready != 'M' && ready != 'O')) {
 		say("agent: no spare container\n");
 		close(pair[0]);
 		return;
 	}
-	snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
-	spare.pid = pid, spare.sync = pair[0], spare.mounts = open(path, O_RDONLY | O_CLOEXEC);
+	spare.overlay = ready == 'O';
+	spare.pid = pid, spare.sync = pair[0];
+	/* The others stay open: this is the sandbox, if there is one, and its end the VM's. */
+	if (hold_namespaces(pid, held))
+		spare.mounts = held[0];
 }
 
 int spare_take(uint32_t handle, uint32_t seq, struct container_order *o, const unsigned char *bytes, uint32_t length)

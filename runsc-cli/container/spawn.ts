@@ -4,6 +4,7 @@
  */
 import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { takeConnection } from '../../native/ahead.ts'
 import { close, socketpair } from '../../native/host.ts'
 import { phase } from '../../native/phases.ts'
 import { childEnd, type ExitStatus } from '../../native/spawn.ts'
@@ -114,7 +115,8 @@ export function spawnSandbox(spec: SandboxSpec): Sandbox {
   const shared = fs !== undefined && !isByGofer(fs)
   // A VM asks by FUSE or 9P, over a connection for each mount; this one then only tells it of the gofer's end.
   const [goferForSentry, goferForGofer] = pair(SOCK_SEQPACKET)
-  const ninep = vm && !shared ? spec.gofer.map(() => pair(SOCK_STREAM)) : []
+  // A QEMU that was started ahead has the first already.
+  const ninep = vm && !shared ? spec.gofer.map(() => takeConnection() ?? pair(SOCK_STREAM)) : []
   const [ownerHere, ownerThere] = spec.owned ? pair(SOCK_STREAM) : [-1, -1]
   const [readyHere, readyThere] = pipe()
   const listener = spec.controlSocket ? listenAt(spec.controlSocket) : -1

@@ -55,6 +55,7 @@ describe('a pod', () => {
   }
   const vm: RunningVm = {
     pid: 1,
+    ends: null,
     fixedPorts: 4,
     events: -1,
     hear() {},
@@ -151,7 +152,7 @@ describe('a pod', () => {
     ['another container’s process', [MSG.INPUT, handleOf(1, 1), 'x']],
     ['a container made for another', [MSG.CREATE, 1, handle, 3]],
     ['a handle of another', [MSG.CREATE, 1, handleOf(3, 1), 2]],
-    ['the clock', [MSG.WAKE, 1, 0, 0, 'x'.repeat(64), 'name']],
+    ['the clock', [MSG.WAKE, 1, 0, 0, 'x'.repeat(64)]],
     ['the network', [MSG.NETWORK, 1, '', 0, [], []]],
     ['joining twice', [JOIN, 0]],
     ['a reply', [MSG.REPLY, 1, ...REPLY_OK]],

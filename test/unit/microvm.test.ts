@@ -160,7 +160,7 @@ describe('templates', () => {
     writeFileSync(join(dir, 'state'), 'ss')
     expect(findTemplate(dir)).toBeNull()
     writeFileSync(join(dir, 'manifest.json'), JSON.stringify({ image: 'a', memoryBytes: 4, stateBytes: 2 }))
-    expect(findTemplate(dir)).toEqual({ memory: join(dir, 'memory'), state: join(dir, 'state') })
+    expect(findTemplate(dir)).toEqual({ memory: join(dir, 'memory'), state: join(dir, 'state'), isNew: false })
     truncateSync(join(dir, 'memory'), 3)
     expect(findTemplate(dir)).toBeNull()
   })
