@@ -115,11 +115,13 @@ static int shares;
 
 int look_around(void)
 {
-	uint32_t cpu = current_cpu();
-	uint64_t now = __rdtsc();
+	uint32_t cpu;
+	uint64_t now = cycles_on(&cpu, control->together);
 	int active = 0;
 
-	control->cpu = cpu;
+	/* Guests look at its cache line. */
+	if (control->cpu != cpu)
+		control->cpu = cpu;
 	taken = 1UL << cpu % 64;
 	shares = 0;
 	/* Those sent on last. */

@@ -5,6 +5,7 @@
  * running: nobody does on a busy machine, nor for a thread that shares its CPU. In C for the reason that systrap.c has.
  */
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -97,12 +98,21 @@ void check_load(int active)
 		set_spin(spin_limit);
 }
 
+/* The kernel puts the CPU's number where rdtscp finds it, if there is one: cpuid 0x80000001, edx. */
+static int tells_cpu(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(0x80000001, &a, &b, &c, &d) && (d & 1 << 27) != 0;
+}
+
 /* `spin_us` 0: never spin (one CPU). Preconditions: `control` is there. */
 void spin_init(int spin_us)
 {
 	measure_tsc();
 	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	control->together = tells_cpu();
 	spin_limit = spin_us * cycles_per_us;
 	set_spin(spin_limit);
 }

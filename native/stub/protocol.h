@@ -262,6 +262,21 @@ static inline uint32_t current_cpu(void)
 	return limit & 0xfff;
 }
 
+/* The time-stamp counter, and the CPU. */
+static inline uint64_t cycles_on(uint32_t *cpu, uint32_t together)
+{
+	uint32_t lo, hi, aux;
+
+	if (together) {
+		__asm__ volatile("rdtscp" : "=a"(lo), "=d"(hi), "=c"(aux));
+		*cpu = aux & 0xfff;
+	} else {
+		__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+		*cpu = current_cpu();
+	}
+	return lo | (uint64_t)hi << 32;
+}
+
 struct stub_control {
 	/* The sentry sleeps, or is about to: write slot->row to WAKE_FD after publishing a trap. */
 	uint32_t sleeping;
@@ -277,6 +292,8 @@ struct stub_control {
 	uint32_t changes;
 	/* `spin`, after waking the sentry, which then need not wake the thread in its turn. */
 	uint32_t spin_woken;
+	/* rdtscp tells the CPU with the time: virtual machines may take 60 ns for the segment's limit. */
+	uint32_t together;
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];
 	/* CHECK_* by number. */

@@ -87,30 +87,41 @@ stub_site:
 	.set	SITE_STACK_TOP, 0x3000
 	.set	TRAP_INTERRUPT, 3
 
+	/* Into the slot. A store that changes nothing would take the cache line from the CPU of the sentry, which reads it. */
+	.macro	keep register, at
+	cmp	\register, \at(%r11)
+	je	.Lkept\@
+	mov	\register, \at(%r11)
+.Lkept\@:
+	.endm
+
 	/*
 	 * A call from a patched site: GS is the slot, RCX the site's entry, everything else is as at the guest's syscall
 	 * instruction, which destroys RCX and R11 too. The guest's stack and its red zone are not touched.
 	 */
 site_enter:
 	rdgsbase %r11
-	mov	%rsp, RSP(%r11)
-	lea	SITE_STACK_TOP(%r11), %rsp
+	mov	%rsp, SITE_STACK_TOP - 16(%r11)
+	lea	SITE_STACK_TOP - 16(%r11), %rsp
 	pushfq
-	mov	%rcx, ENTRY(%r11)
-	mov	%rax, RAX(%r11)
-	mov	%rdi, RDI(%r11)
-	mov	%rsi, RSI(%r11)
-	mov	%rdx, RDX(%r11)
-	mov	%r10, R10(%r11)
-	mov	%r8, R8(%r11)
-	mov	%r9, R9(%r11)
-	mov	%rbx, RBX(%r11)
-	mov	%rbp, RBP(%r11)
-	mov	%r12, R12(%r11)
-	mov	%r13, R13(%r11)
-	mov	%r14, R14(%r11)
-	mov	%r15, R15(%r11)
-	popq	EFLAGS(%r11)
+	keep	%rcx, ENTRY
+	keep	%rax, RAX
+	keep	%rdi, RDI
+	keep	%rsi, RSI
+	keep	%rdx, RDX
+	keep	%r10, R10
+	keep	%r8, R8
+	keep	%r9, R9
+	keep	%rbx, RBX
+	keep	%rbp, RBP
+	keep	%r12, R12
+	keep	%r13, R13
+	keep	%r14, R14
+	keep	%r15, R15
+	popq	%rcx
+	keep	%rcx, EFLAGS
+	mov	(%rsp), %rcx
+	keep	%rcx, RSP
 	cld
 	mov	%r11, %rbx
 	mov	%r11, %rdi

@@ -52,6 +52,13 @@ static inline uint64_t cycles(void)
 	return lo | (uint64_t)hi << 32;
 }
 
+/* A store that changes nothing would take the cache line from the CPU of the sentry, which reads it. */
+#define keep(at, value)                                                                                                \
+	do {                                                                                                           \
+		if ((at) != (value))                                                                                   \
+			(at) = (value);                                                                                \
+	} while (0)
+
 /*
  * Gives the slot to the sentry. The exchange orders the store before the look at `sleeping`. Returns how long it is worth
  * while to spin for the answer: not at all where the sentry has to get this very CPU first, as one that is woken does.
@@ -60,15 +67,17 @@ static uint32_t publish(struct stub_slot *slot)
 {
 	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
 
-	slot->trapped_at = cycles();
+	uint32_t cpu;
+
+	slot->trapped_at = cycles_on(&cpu, control->together);
 	slot->computed = (uint32_t)slot->trapped_at - slot->resumed_at;
-	slot->cpu = current_cpu();
+	slot->cpu = cpu;
 	__atomic_exchange_n(&slot->state, STATE_TRAP, __ATOMIC_SEQ_CST);
 	if (control->sleeping) {
 		call6(SYS_WRITE, WAKE_FD, (long)&slot->row, sizeof(slot->row), 0, 0, 0);
-		return control->cpu == slot->cpu ? 0 : control->spin_woken;
+		return control->cpu == cpu ? 0 : control->spin_woken;
 	}
-	return control->cpu == slot->cpu ? 0 : control->spin;
+	return control->cpu == cpu ? 0 : control->spin;
 }
 
 /* Waits for the sentry's command: spinning, since a wake-up across CPUs costs 20 µs, then asleep. */
@@ -143,7 +152,8 @@ static void copy_in(struct stub_slot *slot, uint32_t how)
 	uint64_t from;
 	long got;
 
-	slot->in_len[0] = slot->in_len[1] = 0;
+	keep(slot->in_len[0], 0);
+	keep(slot->in_len[1], 0);
 	if (how & CALL_COPY) {
 		uint32_t arg = (how & CALL_COPY_ARG) >> 2;
 		uint64_t len = (how & CALL_COPY) == 3 ? 16 : r[argument_order[(arg + 1) & 7]];
@@ -249,13 +259,16 @@ static void save_bases(struct stub_slot *slot)
 	uint64_t base;
 
 	__asm__ volatile("rdfsbase %0" : "=r"(base));
-	r[FS_BASE] = base;
+	keep(r[FS_BASE], base);
 	/* GS is ours: what the guest sees is 0, until it sets it. */
 	__asm__ volatile("rdgsbase %0" : "=r"(base));
-	r[GS_BASE] = base == slot->self ? 0 : base;
-	r[CS] = 0x33;
-	r[SS] = 0x2b;
-	r[DS] = r[ES] = r[FS] = r[GS] = 0;
+	keep(r[GS_BASE], base == slot->self ? 0 : base);
+	keep(r[CS], 0x33);
+	keep(r[SS], 0x2b);
+	keep(r[DS], 0);
+	keep(r[ES], 0);
+	keep(r[FS], 0);
+	keep(r[GS], 0);
 }
 
 /* Guest registers between the kernel's frame and the slot. */
@@ -366,8 +379,9 @@ void __attribute__((used)) slot_site(struct stub_slot *slot)
 	uint32_t how = nr < CALLS ? control->calls[nr] : 0;
 	uint32_t answer = (how & CALL_ANSWER) >> 8;
 
-	r[RCX] = r[RIP] = *(const uint64_t *)(entry + PATCH_RETURN);
-	r[R11] = r[EFLAGS];
+	r[RCX] = *(const uint64_t *)(entry + PATCH_RETURN);
+	keep(r[RIP], r[RCX]);
+	keep(r[R11], r[EFLAGS]);
 	r[ORIG_RAX] = -1;
 	if (how & CALL_DIRECT) {
 		r[RIP] = entry + PATCH_CALL;
@@ -384,9 +398,9 @@ void __attribute__((used)) slot_site(struct stub_slot *slot)
 	r[RAX] = -ENOSYS;
 	save_bases(slot);
 	slot->trap = TRAP_SYSCALL;
-	slot->out_count = 0;
-	slot->memo = 0;
-	slot->interrupted = 0;
+	keep(slot->out_count, 0);
+	keep(slot->memo, 0);
+	keep(slot->interrupted, 0);
 	for (;;) {
 		wait_command(slot, publish(slot));
 		if (slot->command == COMMAND_RETURN) {
