@@ -283,11 +283,12 @@ export class Qemu implements Vmm {
     if (shares?.by === 'virtio-9p') args.push(...VIRTIO_9P)
     if (!shape.growing) {
       const mounts = shares?.by === 'virtio-9p' ? shares.mounts : []
-      return { ...FIXED, fixedPorts: shape.ports, pid: this.spawn(args, fds, confinement, [], shape, [], mounts) }
+      const command = this.command(args, fds, confinement, [], shape, [], mounts)
+      return { ...FIXED, fixedPorts: shape.ports, pid: this.spawn(command, fds) }
     }
     const [control, controlThere] = socketPair()
     args.push(...qmpArguments(fds.add(controlThere)))
-    const pid = this.spawn(args, fds, confinement, [], shape)
+    const pid = this.spawn(this.command(args, fds, confinement, [], shape), fds)
     close(controlThere)
     const qmp = new QmpClient(control)
     qmp.run('qmp_capabilities')
@@ -324,7 +325,7 @@ export class Qemu implements Vmm {
     }
     const qmp = new QmpClient(control)
     qmp.send(says)
-    const pid = this.spawn(args, fds, confinement, env, shape, files)
+    const pid = this.spawn(command, fds)
     closeSync(state)
     close(controlThere)
     if (!shape.growing) return { ...FIXED, fixedPorts: shape.ports, pid }
@@ -400,8 +401,8 @@ export class Qemu implements Vmm {
     return [join(this.dist, 'launch'), ...launch]
   }
 
-  private spawn(...how: Parameters<Qemu['command']>): number {
-    const pid = run(this.command(...how), how[1])
+  private spawn(command: string[], fds: ChildFds): number {
+    const pid = run(command, fds)
     for (const fd of this.spare.splice(0)) close(fd)
     return pid
   }
