@@ -7,7 +7,7 @@ import { libhost, memoryAt } from './library.ts'
 type Bytes = NodeJS.ArrayBufferView
 
 export const THREAD_ROWS = 16384
-export const THREAD_BYTES = 304
+export const THREAD_BYTES = 312
 const SLOT_BYTES = 0x10000
 
 const rows = libhost.func('st_threads', 'void *', []) as () => number
@@ -80,6 +80,8 @@ export const stSetCall = libhost.func('st_set_call', 'void', ['int', 'int', 'int
   how: number,
   check: number,
 ) => void
+/** R15 … RBX of a stopped thread into the table. */
+export const stWhole = libhost.func('st_whole', 'void', ['int']) as (row: number) => void
 export const stBlock = libhost.func('st_block', 'void', ['int']) as (row: number) => void
 export const stFork = libhost.func('st_fork', 'int', ['int', 'int', 'int']) as (
   row: number,

@@ -146,6 +146,7 @@ function inspect(t: Task, request: number, target: Task, traced: Tracing): SysRe
   const addr = t.argPtr(2)
   const data = t.argPtr(3)
   const { regs } = target
+  target.thread.wholeRegs()
   switch (request) {
     case PTRACE_PEEKTEXT:
     case PTRACE_PEEKDATA:

@@ -225,18 +225,28 @@ void offer_cpu(void)
 		share_cpus();
 }
 
+static int is_ordered(int i)
+{
+	return __atomic_load_n(&slot_of(i)->state, __ATOMIC_RELAXED) == STATE_COMMAND;
+}
+
+static int obeys(int i)
+{
+	return __atomic_load_n(&slot_of(i)->obeyed, __ATOMIC_RELAXED) == slot_of(i)->order;
+}
+
 /* Row i was sent on and has not run since, because another row has its CPU. */
 static int waits_for_cpu(int i)
 {
 	const struct thread *t = &threads[i];
 	uint64_t now = __rdtsc();
 
-	if (__atomic_load_n(&slot_of(i)->state, __ATOMIC_RELAXED) != STATE_COMMAND || t->apart || t->cpu == current_cpu())
+	if (!is_ordered(i) || obeys(i) || t->apart || t->cpu == current_cpu())
 		return 0;
 	for (int n = 0; n < running_count; n++) {
 		const struct thread *other = &threads[running[n]];
 
-		if (running[n] == i || other->cpu != t->cpu || slot_of(running[n])->state != STATE_GUEST)
+		if (running[n] == i || other->cpu != t->cpu || !is_ordered(running[n]) || !obeys(running[n]))
 			continue;
 		if (!is_quiet() || now - other->resumed_at < ACTIVE_US * cycles_per_us)
 			return 1;

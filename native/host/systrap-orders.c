@@ -301,6 +301,7 @@ int need_frame(int i)
 		return -ESRCH;
 	if (threads[i].framed)
 		return 0;
+	st_whole(i);
 	command(i, COMMAND_FRAME);
 	if (await(i, NULL) < 0)
 		return -ESRCH;

@@ -29,6 +29,8 @@ int cpus;
 #define GUEST_PATIENCE 4
 /* How long a thread that had to wake the sentry waits busily: as long as both wake-ups take, ours and then its own. */
 #define WAKE_US 100
+/* Few calls are answered sooner. */
+#define FIRST_LOOK_NS 500
 /* Checks in a row that make the machine a busy one: some thread of the host's always wants a CPU for a moment. */
 #define STRIKES 3
 
@@ -113,6 +115,7 @@ void spin_init(int spin_us)
 	loadavg_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	control->together = tells_cpu();
+	control->first_look = cycles_per_us * FIRST_LOOK_NS / 1000;
 	spin_limit = spin_us * cycles_per_us;
 	set_spin(spin_limit);
 }

@@ -185,6 +185,7 @@ void command(int i, uint32_t what)
 	struct stub_slot *slot = slot_of(i);
 
 	slot->command = what;
+	slot->order++;
 	if (__atomic_exchange_n(&slot->state, STATE_COMMAND, __ATOMIC_SEQ_CST) == STATE_ASLEEP)
 		syscall(SYS_futex, &slot->state, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
@@ -245,12 +246,32 @@ void drain_sigfd(void)
 
 /* ---- resume, interrupt, end ------------------------------------------------------------------------------------------ */
 
-/* Everything but RAX and the number is as it was when the thread trapped. */
+static const uint8_t *kept_regs(const struct stub_slot *slot)
+{
+	return (const uint8_t *)slot + SITE_KEPT_OFFSET;
+}
+
+void st_whole(int i)
+{
+	struct thread *t = &threads[i];
+
+	if (t->partial)
+		memcpy(t->regs, kept_regs(slot_of(i)), 8 * SITE_KEPT);
+	t->partial = 0;
+}
+
+static int same(const struct thread *t, const struct stub_slot *slot, int from, int end)
+{
+	return memcmp(&t->regs[from], &slot->regs[from], 8 * (end - from)) == 0;
+}
+
+/* Everything but RAX and the number is as it was when the thread called from a patched site. */
 static int only_result(const struct thread *t, const struct stub_slot *slot)
 {
-	return memcmp(t->regs, slot->regs, 8 * RAX_INDEX) == 0 &&
-	       memcmp(&t->regs[RAX_INDEX + 1], &slot->regs[RAX_INDEX + 1], 8 * (ORIG_RAX_INDEX - RAX_INDEX - 1)) == 0 &&
-	       memcmp(&t->regs[RIP_INDEX], &slot->regs[RIP_INDEX], 8 * (REGS - RIP_INDEX)) == 0;
+	return same(t, slot, R10_INDEX, RAX_INDEX) && same(t, slot, RAX_INDEX + 1, ORIG_RAX_INDEX) &&
+	       same(t, slot, RIP_INDEX, EFLAGS_INDEX) && same(t, slot, EFLAGS_INDEX + 1, REGS) &&
+	       t->regs[EFLAGS_INDEX] == t->flags && t->regs[R11_INDEX] == t->flags &&
+	       (t->partial || memcmp(t->regs, kept_regs(slot), 8 * SITE_KEPT) == 0);
 }
 
 int st_resume(int i)
@@ -271,15 +292,15 @@ int st_resume(int i)
 	t->late_ops = 0;
 	if (!t->framed && only_result(t, slot)) {
 		slot->result = t->regs[RAX_INDEX];
-		start_running(i);
 		command(i, COMMAND_RETURN);
+		start_running(i);
 		return 0;
 	}
 	if (need_frame(i) < 0)
 		return -ESRCH;
 	memcpy(slot->regs, t->regs, sizeof(t->regs));
-	start_running(i);
 	command(i, COMMAND_RESUME);
+	start_running(i);
 	return 0;
 }
 

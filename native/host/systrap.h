@@ -15,9 +15,12 @@
 #include "stub/protocol.h"
 
 #define THREADS 16384
+#define R11_INDEX 6
+#define R10_INDEX 7
 #define RAX_INDEX 10
 #define ORIG_RAX_INDEX 15
 #define RIP_INDEX 16
+#define EFLAGS_INDEX 18
 
 #define SLOT_MAP_FLAGS (MAP_SHARED | MAP_FIXED)
 
@@ -44,6 +47,8 @@ struct thread {
 	uint64_t resumed_at;	/* 288: time-stamp counter when it was last sent on */
 	uint32_t late_ops;	/* 296: operations in its slot that it runs before it goes on */
 	uint32_t late_maps;	/* 300: some of them map files: systrap-maps.c has entries */
+	uint32_t partial;	/* 304: of a call from a patched site; R15 … RBX are not in `regs` yet */
+	uint32_t flags;		/* 308: of a call from a patched site, what EFLAGS and R11 were */
 };
 
 extern struct thread *threads;
@@ -144,6 +149,8 @@ void take_notification(struct order *order);
 int await(int i, struct order *order);
 /* Lets a stopped thread go on. 0 or -ESRCH. */
 int st_resume(int i);
+/* R15 … RBX of a stopped thread, whose `regs` are whole then. */
+void st_whole(int i);
 /* A stopped thread will not go on soon. */
 void st_park(int i);
 /* Makes sure that a stopped thread has a signal frame, which holds its FPU state. 0 or -ESRCH. */

@@ -35,6 +35,6 @@ int action_answer(struct stub_slot *slot, uint64_t nr)
 		actions->action[sig - 1] = action;
 		__atomic_fetch_or(&actions->changed, 1UL << (sig - 1), __ATOMIC_RELEASE);
 	}
-	r[RAX] = 0;
+	slot->result = 0;
 	return 1;
 }

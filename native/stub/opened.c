@@ -26,7 +26,7 @@ static int answer_stat(struct stub_slot *slot, uint64_t to)
 {
 	if (to > ARENA_BASE - STAT_SIZE || copy_bytes((void *)to, slot->opened.stat, STAT_SIZE) < 0)
 		return 0;
-	slot->regs[RAX] = 0;
+	slot->result = 0;
 	return 1;
 }
 
@@ -56,7 +56,7 @@ static int answer_read(struct stub_slot *slot, uint32_t word, int own_position)
 		return 0;
 	if (own_position && !put_off(&slot->opened, word, word + n))
 		return 0;
-	r[RAX] = n;
+	slot->result = n;
 	return 1;
 }
 
@@ -83,7 +83,7 @@ int opened_answer(struct stub_slot *slot, uint64_t nr)
 	case SYS_CLOSE:
 		if (!put_off(opened, word, word | OPENED_CLOSED))
 			return 0;
-		r[RAX] = 0;
+		slot->result = 0;
 		return 1;
 	case SYS_FSTAT:
 		return answer_stat(slot, r[RSI]);

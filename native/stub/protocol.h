@@ -52,9 +52,9 @@
 #define INTERRUPT_SIGNAL 23
 
 /*
- * slot->state, a futex word. The stub moves GUEST→TRAP→(ASLEEP), the sentry TRAP|ASLEEP→COMMAND, the stub
- * COMMAND→GUEST as soon as it runs, and →TRAP after any command but those that let guest code go on. TRAP and ASLEEP mean:
- * the sentry's turn; a COMMAND that stays: its thread waits for a CPU.
+ * slot->state, a futex word. The stub moves GUEST|COMMAND→TRAP→(ASLEEP), when a trap comes and after any command but those
+ * that let guest code go on; the sentry TRAP|ASLEEP→COMMAND. TRAP and ASLEEP mean: the sentry's turn. A COMMAND whose order
+ * is not obeyed yet: its thread waits for a CPU.
  */
 #define STATE_GUEST 0
 #define STATE_TRAP 1
@@ -84,8 +84,14 @@
 #define MAX_STUB_OPS 60
 /* struct user_regs_struct, in u64 */
 #define REGS 27
-/* Stack of the stub's code behind a patched site; it ends where the signal stack begins. */
+/*
+ * Stack of the stub's code behind a patched site; it ends where the signal stack begins. First on it are RSP, EFLAGS and
+ * the registers that calls preserve, RBX to R15: the sentry rarely wants to know these, and they change all the time.
+ */
 #define SITE_STACK_OFFSET 0x2000UL
+#define SITE_KEPT_OFFSET 0x2fb8UL
+#define SITE_KEPT 6
+#define SITE_FLAGS_OFFSET 0x2fe8UL
 /* The kernel's signal frame, and the stub's own stack below it. */
 #define SIGNAL_STACK_OFFSET 0x3000UL
 #define SIGNAL_STACK_SIZE 0x5000UL
@@ -214,42 +220,54 @@ struct stub_actions {
 	struct stub_action action[SIGNALS]; /* index = signal − 1 */
 };
 
+/*
+ * Cache lines decide what a call costs: one that each side has written travels twice, 100 ns and more each way. A call from
+ * a patched site whose arguments are numbers needs the first line only: what differs from call to call is in it, what is
+ * rarely written elsewhere, and a store that changes nothing is left out.
+ */
 struct stub_slot {
 	uint32_t state;		/* 0 */
 	uint32_t command;	/* 4 */
 	uint32_t trap;		/* 8 */
-	int32_t signo;		/* 12 */
-	int32_t code;		/* 16 */
-	uint32_t trapno;	/* 20 */
-	uint32_t error_code;	/* 24 */
-	uint32_t op_count;	/* 28 */
-	uint64_t fault_addr;	/* 32 */
-	uint64_t context;	/* 40: address of the ucontext in the signal frame */
-	uint64_t stack;		/* 48: stack pointer for the stub's own code, below the frame */
-	uint64_t result;	/* 56: of the last operation or clone */
+	uint32_t op_count;	/* 12 */
+	uint64_t result;	/* 16: of the last operation or clone; behind a patched site RAX as the guest will see it */
+	uint64_t nr;		/* 24: RAX at a patched site */
+	uint64_t trapped_at;	/* 32: time-stamp counter when the trap was published: would spinning have met it? */
+	uint32_t computed;	/* 40: cycles that guest code ran since it went on: a thread that does little but call? */
+	uint32_t cpu;		/* 44: where the trap was published; two that share a CPU must not spin for each other */
+	uint32_t entry;		/* 48: of the patched site that the call came through; 0: trapped by a signal */
+	uint32_t order;		/* 52: moves with each command */
+	uint64_t flags;		/* 56: EFLAGS, and R11, at a patched site */
 	uint64_t self;		/* 64: this slot's address in the guest: GS leads here */
-	uint64_t entry;		/* 72: of the patched site that the call came through; 0: trapped by a signal */
-	uint32_t interrupted;	/* 80: the interrupt came while the stub ran; it traps before guest code goes on */
-	uint32_t out_count;	/* 84: pieces of the window to write */
+	int32_t signo;		/* 72 */
+	int32_t code;		/* 76 */
+	uint32_t trapno;	/* 80 */
+	uint32_t error_code;	/* 84 */
 	uint32_t in_len[2];	/* 88: bytes of each piece in the window; 0 = none */
 	uint64_t in_addr[2];	/* 96: where they are from */
-	uint64_t args[4];	/* 112 */
-	uint32_t answered;	/* 144: `answers` may be used */
-	uint32_t answers[6];	/* 148 */
-	uint32_t resumed_at;	/* 172: time-stamp counter, its low half, when guest code went on */
-	uint64_t trapped_at;	/* 176: time-stamp counter when the trap was published: would spinning have met it? */
-	uint32_t cpu;		/* 184: where the trap was published; two that share a CPU must not spin for each other */
-	uint32_t computed;	/* 188: cycles that guest code ran since: a thread that does little but call? */
-	uint64_t regs[REGS];	/* 192 */
-	struct stub_copy out[MAX_WINDOW_OUT]; /* 408 */
-	uint32_t memo;		/* 536: the answer to the call in progress holds at this control->names; 0: it may change */
-	uint32_t memo_turn;	/* 540: moves when the thread's rights change */
-	uint64_t row;		/* 544: what to write to WAKE_FD: the sentry looks at this row first */
+	uint64_t fault_addr;	/* 112 */
+	uint64_t context;	/* 120: address of the ucontext in the signal frame */
+	uint32_t interrupted;	/* 128: the interrupt came while the stub ran; it traps before guest code goes on */
+	uint32_t answered;	/* 132: `answers` may be used */
+	uint32_t answers[6];	/* 136 */
+	uint64_t stack;		/* 160: stack pointer for the stub's own code, below the frame */
+	uint64_t row;		/* 168: what to write to WAKE_FD: the sentry looks at this row first */
+	uint64_t unused2[2];	/* 176 */
+	uint64_t regs[REGS];	/* 192: at a patched site not RAX, ORIG_RAX, R11, EFLAGS, R15 … RBX */
+	uint32_t out_count;	/* 408: pieces of the window to write */
+	uint32_t unused3;	/* 412 */
+	struct stub_copy out[MAX_WINDOW_OUT]; /* 416 */
+	uint32_t memo;		/* 544: the answer to the call in progress holds at this control->names; 0: it may change */
+	uint32_t memo_turn;	/* 548: moves when the thread's rights change */
 	uint32_t root;		/* 552: whose names the thread sees; 0: nobody's that are known */
 	uint32_t root_turn;	/* 556: control->roots at that time */
 	struct stub_opened opened; /* 560 */
 	struct stub_actions actions; /* 720 */
-	uint8_t pad[0x1000 - 720 - sizeof(struct stub_actions)];
+	uint64_t args[4];	/* 2784 */
+	uint32_t obeyed;	/* 2816: `order` as soon as the thread runs */
+	uint32_t resumed_at;	/* 2820: time-stamp counter, its low half, when guest code went on */
+	uint32_t waited;	/* 2824: cycles from the last trap to its answer, or to the look that met it */
+	uint8_t pad[0x1000 - 2828];
 	struct stub_op ops[MAX_STUB_OPS + 2]; /* 0x1000 */
 };
 
@@ -284,16 +302,24 @@ struct stub_control {
 	uint32_t spin;
 	/* The CPU on which the sentry was last seen. */
 	uint32_t cpu;
+	/* `spin`, after waking the sentry, which then need not wake the thread in its turn. */
+	uint32_t spin_woken;
+	/* rdtscp tells the CPU with the time: virtual machines may take 60 ns for the segment's limit. */
+	uint32_t together;
+	/*
+	 * A stub looks for the answer a little earlier than the last one came, but so many cycles after its trap at the
+	 * latest: each look takes the answer's cache line away from the sentry, which has got it ready.
+	 */
+	uint32_t first_look;
+	/* What follows is written more often, in a cache line of its own. */
+	uint32_t unused[10];
 	/* Moves with every change that can make a name lead elsewhere (sentry/vfs/dentry.ts). */
 	uint32_t names;
 	/* Moves with every change of anybody's root. */
 	uint32_t roots;
 	/* Moves before any call is handled that may change a file, its attributes, or what a descriptor stands for. */
 	uint32_t changes;
-	/* `spin`, after waking the sentry, which then need not wake the thread in its turn. */
-	uint32_t spin_woken;
-	/* rdtscp tells the CPU with the time: virtual machines may take 60 ns for the segment's limit. */
-	uint32_t together;
+	uint32_t unused2[13];
 	/* CALL_* by number. */
 	uint16_t calls[CALLS];
 	/* CHECK_* by number. */

@@ -64,27 +64,21 @@ stub_site:
 	.text
 	/* struct stub_slot; registers in the order of struct user_regs_struct. */
 	.set	TRAP, 8
-	.set	ENTRY, 72
-	.set	INTERRUPTED, 80
+	.set	RESULT, 16
+	.set	STACK, 160
+	.set	INTERRUPTED, 128
 	.set	REGS, 192
-	.set	R15, REGS
-	.set	R14, REGS + 8
-	.set	R13, REGS + 16
-	.set	R12, REGS + 24
-	.set	RBP, REGS + 32
-	.set	RBX, REGS + 40
 	.set	R10, REGS + 56
-	.set	R11, REGS + 48
 	.set	R9, REGS + 64
 	.set	R8, REGS + 72
-	.set	RAX, REGS + 80
 	.set	RDX, REGS + 96
 	.set	RSI, REGS + 104
 	.set	RDI, REGS + 112
 	.set	RIP, REGS + 128
-	.set	EFLAGS, REGS + 144
 	.set	RSP, REGS + 152
-	.set	SITE_STACK_TOP, 0x3000
+	.set	SITE_RSP, 0x3000 - 16
+	.set	SITE_FLAGS, 0x3000 - 24
+	.set	SITE_RBX, 0x3000 - 32
 	.set	TRAP_INTERRUPT, 3
 
 	/* Into the slot. A store that changes nothing would take the cache line from the CPU of the sentry, which reads it. */
@@ -101,40 +95,39 @@ stub_site:
 	 */
 site_enter:
 	rdgsbase %r11
-	mov	%rsp, SITE_STACK_TOP - 16(%r11)
-	lea	SITE_STACK_TOP - 16(%r11), %rsp
+	mov	%rsp, SITE_RSP(%r11)
+	lea	SITE_RSP(%r11), %rsp
 	pushfq
-	keep	%rcx, ENTRY
-	keep	%rax, RAX
+	push	%rbx
+	push	%rbp
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
 	keep	%rdi, RDI
 	keep	%rsi, RSI
 	keep	%rdx, RDX
+	mov	%rcx, %rdx
 	keep	%r10, R10
 	keep	%r8, R8
 	keep	%r9, R9
-	keep	%rbx, RBX
-	keep	%rbp, RBP
-	keep	%r12, R12
-	keep	%r13, R13
-	keep	%r14, R14
-	keep	%r15, R15
-	popq	%rcx
-	keep	%rcx, EFLAGS
-	mov	(%rsp), %rcx
+	mov	SITE_RSP(%r11), %rcx
 	keep	%rcx, RSP
+	mov	SITE_FLAGS(%r11), %rcx
 	cld
 	mov	%r11, %rbx
 	mov	%r11, %rdi
+	mov	%rax, %rsi
 	call	slot_site
 	/*
 	 * The way out. An interrupt that comes before this line sets INTERRUPTED; one that comes between here and the jump
-	 * finds the guest's registers whole in the slot (slot_trap): none is lost.
+	 * finds the guest's registers in the slot, RAX as `result`, and on this stack (slot_trap): none is lost.
 	 */
 	.globl site_leave
 site_leave:
 	cmpl	$0, INTERRUPTED(%rbx)
 	jne	1f
-	mov	RAX(%rbx), %rax
+	mov	RESULT(%rbx), %rax
 	mov	RDI(%rbx), %rdi
 	mov	RSI(%rbx), %rsi
 	mov	RDX(%rbx), %rdx
@@ -142,11 +135,11 @@ site_leave:
 	mov	R8(%rbx), %r8
 	mov	R9(%rbx), %r9
 	mov	RIP(%rbx), %rcx
-	pushq	EFLAGS(%rbx)
+	pushq	SITE_FLAGS(%rbx)
 	popfq
-	mov	R11(%rbx), %r11
-	mov	RSP(%rbx), %rsp
-	mov	RBX(%rbx), %rbx
+	mov	SITE_FLAGS(%rbx), %r11
+	mov	SITE_RSP(%rbx), %rsp
+	mov	SITE_RBX(%rbx), %rbx
 	jmp	*%rcx
 	.globl site_leave_end
 site_leave_end:
@@ -243,7 +236,7 @@ stub_fork:
 	mov	$9, %esi
 	mov	$157, %eax		/* prctl */
 	syscall
-	mov	48(%rbx), %rsp		/* slot->stack */
+	mov	STACK(%rbx), %rsp
 	mov	%rbx, %rdi
 	jmp	slot_child
 2:	mov	$60, %eax		/* exit: the sentry gave up */

@@ -28,7 +28,7 @@ extern long copy_string(void *to, const void *from, uint64_t size);
 extern long store_two(void *to, uint64_t bytes);
 /* Places in stub.S, not data. */
 extern const char site_leave[], site_leave_end[], site_framed[], copy_start[], copy_end[], copy_failed[];
-static void slot_loop(struct stub_slot *slot) __attribute__((noreturn));
+static void slot_loop(struct stub_slot *slot, uint32_t trap) __attribute__((noreturn));
 
 static inline long call6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -59,44 +59,68 @@ static inline uint64_t cycles(void)
 			(at) = (value);                                                                                \
 	} while (0)
 
+struct published {
+	uint64_t at;   /* time-stamp counter */
+	uint32_t spin; /* cycles that it is worth while to wait busily for the answer */
+};
+
 /*
  * Gives the slot to the sentry. The exchange orders the store before the look at `sleeping`. Returns how long it is worth
  * while to spin for the answer: not at all where the sentry has to get this very CPU first, as one that is woken does.
+ *
+ * The sentry keeps looking at the line of `state`: all that goes there is stored here, at once.
  */
-static uint32_t publish(struct stub_slot *slot)
+static struct published publish(struct stub_slot *slot, uint32_t trap, uint64_t nr, uint64_t flags, uint32_t entry)
 {
 	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
-
 	uint32_t cpu;
+	uint64_t now = cycles_on(&cpu, control->together);
 
-	slot->trapped_at = cycles_on(&cpu, control->together);
-	slot->computed = (uint32_t)slot->trapped_at - slot->resumed_at;
+	slot->computed = (uint32_t)now - slot->resumed_at;
+	slot->trapped_at = now;
+	slot->trap = trap;
+	slot->nr = nr;
+	slot->flags = flags;
+	slot->entry = entry;
 	slot->cpu = cpu;
 	__atomic_exchange_n(&slot->state, STATE_TRAP, __ATOMIC_SEQ_CST);
 	if (control->sleeping) {
 		call6(SYS_WRITE, WAKE_FD, (long)&slot->row, sizeof(slot->row), 0, 0, 0);
-		return control->cpu == cpu ? 0 : control->spin_woken;
+		return (struct published){ now, control->cpu == cpu ? 0 : control->spin_woken };
 	}
-	return control->cpu == cpu ? 0 : control->spin;
+	return (struct published){ now, control->cpu == cpu ? 0 : control->spin };
 }
 
-/* Waits for the sentry's command: spinning, since a wake-up across CPUs costs 20 µs, then asleep. */
-static void wait_command(struct stub_slot *slot, uint32_t spin)
+/*
+ * Waits for the sentry's command: spinning, since a wake-up across CPUs costs 20 µs, then asleep. Returns the time-stamp
+ * counter, or what it was a look ago.
+ */
+static uint32_t wait_command(struct stub_slot *slot, const struct published *published)
 {
-	uint64_t start = cycles();
+	const struct stub_control *control = (const void *)CONTROL_ADDR;
+	uint64_t start = published->at, now = start;
+	uint32_t first = slot->waited - slot->waited / 8;
 
+	if (first > control->first_look)
+		first = control->first_look;
+	if (published->spin != 0)
+		while ((now = cycles()) - start < first)
+			__builtin_ia32_pause();
 	for (;;) {
 		uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
 
 		if (state == STATE_COMMAND) {
-			__atomic_store_n(&slot->state, STATE_GUEST, __ATOMIC_RELAXED);
-			return;
+			slot->obeyed = slot->order;
+			slot->waited = now - start;
+			return now;
 		}
 		if (state == STATE_ASLEEP) {
 			call6(SYS_FUTEX, (long)&slot->state, FUTEX_WAIT, STATE_ASLEEP, 0, 0, 0);
+			now = cycles();
 			continue;
 		}
-		if (cycles() - start < spin) {
+		now = cycles();
+		if (now - start < published->spin) {
 			__builtin_ia32_pause();
 			continue;
 		}
@@ -138,10 +162,7 @@ static long run_ops(struct stub_slot *slot)
 /* The operations that came with the answer to the trap. 0, or -1: the guest cannot go on before the sentry knows. */
 static int run_last_ops(struct stub_slot *slot)
 {
-	if (slot->op_count == 0 || run_ops(slot) == 0)
-		return 0;
-	slot->trap = TRAP_FAILED;
-	return -1;
+	return slot->op_count == 0 || run_ops(slot) == 0 ? 0 : -1;
 }
 
 /* What the call's arguments point at. A piece that cannot be had is the sentry's to miss. */
@@ -203,7 +224,7 @@ static void remember(struct stub_slot *slot, uint64_t nr)
 	copy_bytes(memo->name, (uint8_t *)slot + WINDOW_IN_OFFSET, len);
 }
 
-/* The answer that the stub remembers for its thread, into RAX. */
+/* The answer that the stub remembers for its thread, as `result`. */
 static int recall_own(struct stub_slot *slot, uint64_t nr)
 {
 	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
@@ -217,11 +238,11 @@ static int recall_own(struct stub_slot *slot, uint64_t nr)
 	for (uint32_t i = 0; i < len; i++)
 		if (memo->name[i] != name[i])
 			return 0;
-	slot->regs[RAX] = memo->result;
+	slot->result = memo->result;
 	return 1;
 }
 
-/* Whether the answer to the call, whose name is in the window, is known; it is in RAX then. */
+/* Whether the answer to the call, whose name is in the window, is known; it is in `result` then. */
 static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 {
 	const struct stub_control *control = (const void *)CONTROL_ADDR;
@@ -232,7 +253,7 @@ static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 	if (opened_answer(slot, nr) || action_answer(slot, nr))
 		return 1;
 	if (nr < CALLS && control->checks[nr] != 0 && (result = known_answer(slot, control->checks[nr])) != 0) {
-		slot->regs[RAX] = result;
+		slot->result = result;
 		return 1;
 	}
 	return (how & CALL_MEMO) && recall_own(slot, nr);
@@ -276,24 +297,24 @@ static void save_regs(struct stub_slot *slot, const struct sigcontext *sc)
 {
 	uint64_t *r = slot->regs;
 
-	r[R8] = sc->r8;
-	r[R9] = sc->r9;
-	r[R10] = sc->r10;
-	r[R11] = sc->r11;
-	r[R12] = sc->r12;
-	r[R13] = sc->r13;
-	r[R14] = sc->r14;
-	r[R15] = sc->r15;
-	r[RDI] = sc->rdi;
-	r[RSI] = sc->rsi;
-	r[RBP] = sc->rbp;
-	r[RBX] = sc->rbx;
-	r[RDX] = sc->rdx;
-	r[RAX] = sc->rax;
-	r[RCX] = sc->rcx;
-	r[RSP] = sc->rsp;
-	r[RIP] = sc->rip;
-	r[EFLAGS] = sc->eflags;
+	keep(r[R8], sc->r8);
+	keep(r[R9], sc->r9);
+	keep(r[R10], sc->r10);
+	keep(r[R11], sc->r11);
+	keep(r[R12], sc->r12);
+	keep(r[R13], sc->r13);
+	keep(r[R14], sc->r14);
+	keep(r[R15], sc->r15);
+	keep(r[RDI], sc->rdi);
+	keep(r[RSI], sc->rsi);
+	keep(r[RBP], sc->rbp);
+	keep(r[RBX], sc->rbx);
+	keep(r[RDX], sc->rdx);
+	keep(r[RAX], sc->rax);
+	keep(r[RCX], sc->rcx);
+	keep(r[RSP], sc->rsp);
+	keep(r[RIP], sc->rip);
+	keep(r[EFLAGS], sc->eflags);
 	save_bases(slot);
 }
 
@@ -348,19 +369,23 @@ static void obey(struct stub_slot *slot)
  * Runs commands until the sentry lets guest code go on. Entered afresh for each trap, fork child and new thread: nothing
  * on the stack outlives it.
  */
-static void slot_loop(struct stub_slot *slot)
+static void slot_loop(struct stub_slot *slot, uint32_t trap)
 {
 	for (;;) {
-		wait_command(slot, publish(slot));
+		struct published published = publish(slot, trap, 0, 0, 0);
+		uint32_t now = wait_command(slot, &published);
+
 		if (slot->command == COMMAND_RESUME) {
 			struct ucontext *uc = (struct ucontext *)slot->context;
 
-			if (run_last_ops(slot) < 0)
+			if (run_last_ops(slot) < 0) {
+				trap = TRAP_FAILED;
 				continue;
+			}
 			load_regs(slot, &uc->uc_mcontext);
 			if (slot->out_count != 0 && copy_out(slot) < 0)
 				uc->uc_mcontext.rax = -EFAULT;
-			slot->resumed_at = (uint32_t)cycles();
+			slot->resumed_at = now;
 			slot_return((uint64_t)uc);
 		}
 		obey(slot);
@@ -371,50 +396,48 @@ static void slot_loop(struct stub_slot *slot)
  * A call from a patched site (stub.S): no signal, no frame. Returns when the guest goes on, with its registers in the
  * slot. A hostile guest can come here with any registers: it is its own slot that it upsets.
  */
-void __attribute__((used)) slot_site(struct stub_slot *slot)
+void __attribute__((used)) slot_site(struct stub_slot *slot, uint64_t nr, uint64_t entry, uint64_t flags)
 {
 	const struct stub_control *control = (const void *)CONTROL_ADDR;
-	uint64_t *r = slot->regs;
-	uint64_t nr = r[RAX], entry = slot->entry;
+	uint64_t *r = slot->regs, next = *(const uint64_t *)(entry + PATCH_RETURN);
 	uint32_t how = nr < CALLS ? control->calls[nr] : 0;
-	uint32_t answer = (how & CALL_ANSWER) >> 8;
+	uint32_t answer = (how & CALL_ANSWER) >> 8, trap = TRAP_SYSCALL;
 
-	r[RCX] = *(const uint64_t *)(entry + PATCH_RETURN);
-	keep(r[RIP], r[RCX]);
-	keep(r[R11], r[EFLAGS]);
-	r[ORIG_RAX] = -1;
+	keep(r[RCX], next);
+	keep(r[RIP], next);
 	if (how & CALL_DIRECT) {
+		slot->result = nr;
 		r[RIP] = entry + PATCH_CALL;
 		return;
 	}
 	if (answer != 0 && slot->answered) {
-		r[RAX] = slot->answers[(answer - 1) % 6];
+		slot->result = slot->answers[(answer - 1) % 6];
 		return;
 	}
 	copy_in(slot, how);
 	if (recall(slot, nr, how))
 		return;
-	r[ORIG_RAX] = nr;
-	r[RAX] = -ENOSYS;
 	save_bases(slot);
-	slot->trap = TRAP_SYSCALL;
 	keep(slot->out_count, 0);
 	keep(slot->memo, 0);
 	keep(slot->interrupted, 0);
 	for (;;) {
-		wait_command(slot, publish(slot));
+		struct published published = publish(slot, trap, nr, flags, entry);
+		uint32_t now = wait_command(slot, &published);
+
 		if (slot->command == COMMAND_RETURN) {
 			uint64_t result = slot->result;
 
-			if (run_last_ops(slot) < 0)
+			if (run_last_ops(slot) < 0) {
+				trap = TRAP_FAILED;
 				continue;
-			r[ORIG_RAX] = -1;
-			r[RAX] = slot->result = result;
+			}
+			keep(slot->result, result);
 			if (slot->memo != 0)
 				remember(slot, nr);
 			if (slot->out_count != 0 && copy_out(slot) < 0)
-				r[RAX] = -EFAULT;
-			slot->resumed_at = (uint32_t)cycles();
+				slot->result = -EFAULT;
+			slot->resumed_at = now;
 			return;
 		}
 		if (slot->command == COMMAND_FRAME)
@@ -426,7 +449,7 @@ void __attribute__((used)) slot_site(struct stub_slot *slot)
 /* First code of a fork's child, on its own slot's stack. */
 void __attribute__((noreturn, used)) slot_child(struct stub_slot *slot)
 {
-	slot_loop(slot);
+	slot_loop(slot, TRAP_INTERRUPT);
 }
 
 /* First code of a new thread. Signals are blocked until it resumes. */
@@ -439,7 +462,7 @@ void __attribute__((noreturn, used)) slot_thread(struct stub_slot *slot)
 	} alt = { (uint64_t)slot + SIGNAL_STACK_OFFSET, 0, SIGNAL_STACK_SIZE };
 
 	call6(SYS_SIGALTSTACK, (long)&alt, 0, 0, 0, 0, 0);
-	slot_loop(slot);
+	slot_loop(slot, TRAP_INTERRUPT);
 }
 
 /*
@@ -480,6 +503,17 @@ static int mend_fault(int sig, struct sigcontext *sc)
 	return 0;
 }
 
+/* The call of a patched site is over: the registers become whole. */
+static void returned(struct stub_slot *slot)
+{
+	save_bases(slot);
+	copy_bytes(slot->regs, (uint8_t *)slot + SITE_KEPT_OFFSET, SITE_KEPT * sizeof(slot->regs[0]));
+	slot->regs[R11] = slot->regs[EFLAGS] = *(const uint64_t *)((uint8_t *)slot + SITE_FLAGS_OFFSET);
+	slot->regs[RAX] = slot->result;
+	slot->regs[ORIG_RAX] = -1;
+	slot->in_len[0] = slot->in_len[1] = 0;
+}
+
 /*
  * Every trap: a call that the filter caught, an exception, or the sentry's interrupt. All signals but SIGSEGV and SIGBUS
  * are blocked: those may come from our own copies.
@@ -490,7 +524,7 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 	const struct stub_control *control = (const void *)CONTROL_ADDR;
 	struct sigcontext *sc = &uc->uc_mcontext;
 	uint64_t *r = slot->regs;
-	uint32_t how = 0;
+	uint32_t how = 0, trap;
 
 	/* A step of a debugger's into a patched site: all of the call is one step, whose end the sentry reports. */
 	if (sig == SIGTRAP && in_entry(sc->rip)) {
@@ -502,20 +536,21 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 			slot->interrupted = 1;
 			slot_return((uint64_t)uc);
 		}
-		save_bases(slot);
-		slot->in_len[0] = slot->in_len[1] = 0;
-		slot->trap = TRAP_INTERRUPT;
+		returned(slot);
+		trap = TRAP_INTERRUPT;
 	} else if (sig == SIGSYS && sc->rip == (uint64_t)site_framed) {
 		/* slot->trap says why; the window of a call in progress stays. */
 		save_bases(slot);
-		if (slot->trap != TRAP_SYSCALL)
-			slot->in_len[0] = slot->in_len[1] = 0;
+		trap = slot->trap;
+		if (trap != TRAP_SYSCALL)
+			returned(slot);
 	} else if (mend_fault(sig, sc)) {
 		slot_return((uint64_t)uc);
 	} else {
 		save_regs(slot, sc);
-		r[ORIG_RAX] = -1;
-		slot->in_len[0] = slot->in_len[1] = 0;
+		keep(r[ORIG_RAX], -1UL);
+		keep(slot->in_len[0], 0);
+		keep(slot->in_len[1], 0);
 		if (sig == SIGSYS) {
 			if (in_entry(r[RIP])) {
 				leave_entry(r);
@@ -525,14 +560,14 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 				how = control->calls[r[RAX]];
 			copy_in(slot, how);
 			if (!in_entry(sc->rip) && recall(slot, r[RAX], how)) {
-				sc->rax = r[RAX];
+				sc->rax = slot->result;
 				slot_return((uint64_t)uc);
 			}
-			slot->trap = TRAP_SYSCALL;
+			trap = TRAP_SYSCALL;
 			r[ORIG_RAX] = r[RAX];
 			r[RAX] = -ENOSYS;
 		} else if (sig == INTERRUPT_SIGNAL) {
-			slot->trap = TRAP_INTERRUPT;
+			trap = TRAP_INTERRUPT;
 			/* In (or just before) a native futex wait: shown as the kernel shows an interrupted call to a tracer. */
 			if ((uint32_t)r[RAX] == SYS_FUTEX && *(const uint16_t *)r[RIP] == SYSCALL_INSN) {
 				r[ORIG_RAX] = r[RAX];
@@ -542,7 +577,7 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 			if (in_entry(r[RIP]))
 				leave_entry(r);
 		} else {
-			slot->trap = TRAP_FAULT;
+			trap = TRAP_FAULT;
 			slot->signo = sig;
 			slot->code = info->si_code;
 			slot->fault_addr = (uint64_t)info->si_addr;
@@ -550,10 +585,9 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 			slot->error_code = sc->err;
 		}
 	}
-	slot->entry = 0;
-	slot->interrupted = 0;
-	slot->out_count = 0;
-	slot->context = (uint64_t)uc;
-	slot->stack = (((uint64_t)uc - 0x200) & ~15UL) - 8;
-	slot_loop(slot);
+	keep(slot->interrupted, 0);
+	keep(slot->out_count, 0);
+	keep(slot->context, (uint64_t)uc);
+	keep(slot->stack, (((uint64_t)uc - 0x200) & ~15UL) - 8);
+	slot_loop(slot, trap);
 }

@@ -23,8 +23,10 @@ export const TRAP_FAILED = 5
 export const OPENED_CLOSED = 0x10000
 
 export interface GuestThread {
-  /** See amd64/registers.ts. Valid while stopped. */
+  /** See amd64/registers.ts. Valid while stopped; R15 … RBX only after wholeRegs() or readFpu(). */
   readonly regs: Uint32Array
+  /** All of `regs` may be read and changed. Preconditions: stopped. */
+  wholeRegs(): void
   readonly space: AddressSpace
   readonly hostTid: number
   /** TRAP_* of the last stop, and its details for a fault. */

@@ -35,10 +35,11 @@ const NAMES = [
   ...['SIGNALS', 'ACTION_FLAGS'],
   ...['CONTROL_SIZE', 'KNOWN_OFFSET', 'KNOWN', 'KNOWN_WAYS', 'KNOWN_NAME'],
 ]
-const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot']
+const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot', 'partial']
 const SLOT_FIELDS =
-  'state command trap signo code trapno error_code op_count fault_addr context stack result self entry interrupted ' +
-  'out_count in_len in_addr args answered answers trapped_at regs out memo memo_turn row root root_turn opened actions'
+  'state command trap op_count result nr trapped_at computed cpu entry order flags self signo code trapno error_code ' +
+  'fault_addr context interrupted stack args obeyed resumed_at waited ' +
+  'out_count in_len in_addr answered answers regs out memo memo_turn row root root_turn opened actions'
 const ACTIONS_FIELDS = ['told', 'changed', 'action']
 const OPENED_FIELDS = ['fd', 'changes', 'put_off', 'len', 'stat']
 const NAME_FIELDS = ['names', 'turn', 'root', 'len', 'result', 'name']
@@ -104,7 +105,7 @@ test('addresses and sizes are the same in C and TypeScript', () => {
 test('the thread table has the layout that TypeScript reads', () => {
   expect(values.get('thread')).toBe(THREAD_BYTES)
   expect(values.get('THREADS')).toBe(THREAD_ROWS)
-  expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244, 272, 276])
+  expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244, 272, 276, 304])
 })
 
 test('what a stub knows of an opened file has the layout that TypeScript writes', () => {
@@ -123,7 +124,7 @@ test('the table of names has the layout that TypeScript writes', () => {
   expect(values.get('known')).toBe(KNOWN * (4 + 20 + KNOWN_NAME))
   expect(values.get('control')).toBeLessThanOrEqual(KNOWN_OFFSET)
   expect(KNOWN_OFFSET + values.get('known')!).toBeLessThanOrEqual(CONTROL_SIZE)
-  expect(['names', 'roots', 'changes'].map((f) => values.get(`control.${f}`))).toEqual([12, 16, 20])
+  expect(['names', 'roots', 'changes'].map((f) => values.get(`control.${f}`))).toEqual([64, 68, 72])
   expect(CHECKS.map((c) => values.get(`CHECK_${c}`))).toEqual([1, 2, 3, 4, 5, 6, 7])
 })
 

@@ -169,6 +169,7 @@ class PtraceThread implements GuestThread {
     platform!.retire(this)
     ptExitThread(this.slot)
   }
+  wholeRegs(): void {}
   readFpu(out: Uint8Array): number {
     return ptGetFpu(this.slot, out, out.length)
   }

@@ -71,7 +71,7 @@ const MEMO = 0x0800
 const DIRECT = 0x8000
 
 /* struct stub_control, in u32 words. */
-const NAMES = 3
+const NAMES = 16
 
 const TWO32 = 0x1_0000_0000
 /** How long both sides spin before they sleep, at most: about what a wake-up across CPUs costs. */

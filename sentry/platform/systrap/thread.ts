@@ -10,6 +10,7 @@ import {
   stInterrupt,
   stSetFpu,
   stSlot,
+  stWhole,
   THREAD_BYTES,
 } from '../../../native/systrap.ts'
 import { SYS_futex } from '../../abi/syscall-numbers.ts'
@@ -32,6 +33,7 @@ const TRAPNO = 60
 const ERROR_CODE = 61
 const DEAD = 67
 const HOT = 69
+const PARTIAL = 76
 
 const TWO32 = 0x1_0000_0000
 const FUTEX_WAKE = 1
@@ -95,6 +97,10 @@ export class SystrapThread implements GuestThread {
   }
   get errorCode(): number {
     return this.words[ERROR_CODE]!
+  }
+
+  wholeRegs(): void {
+    if (this.words[PARTIAL] !== 0) stWhole(this.row)
   }
 
   /** The host process is gone. */

@@ -12,14 +12,14 @@ export const WINDOW_OUT_SIZE = 0x2000
 export const MAX_WINDOW_OUT = 8
 
 /* struct stub_slot, in u32 words. */
-const OUT_COUNT = 21
 const IN_LEN = 22
 const IN_ADDR = 24
-const ANSWERED = 36
-const ANSWERS = 37
-const OUT = 102
-const MEMO = 134
-const MEMO_TURN = 135
+const ANSWERED = 33
+const ANSWERS = 34
+const OUT_COUNT = 102
+const OUT = 104
+const MEMO = 136
+const MEMO_TURN = 137
 const ROOT = 138
 const ROOT_TURN = 139
 const OPENED = 140
