@@ -24,7 +24,6 @@ extern long stub_fork(uint64_t flags, struct stub_slot *slot, uint64_t offset);
 extern long stub_thread(uint64_t flags, struct stub_slot *slot, uint64_t stack);
 extern void slot_return(uint64_t context) __attribute__((noreturn));
 extern void site_frame(void) __attribute__((noreturn));
-extern long copy_string(void *to, const void *from, uint64_t size);
 extern long store_two(void *to, uint64_t bytes);
 /* Places in stub.S, not data. */
 extern const char site_leave[], site_leave_end[], site_framed[], copy_start[], copy_end[], copy_failed[];
@@ -51,13 +50,6 @@ static inline uint64_t cycles(void)
 	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
 	return lo | (uint64_t)hi << 32;
 }
-
-/* A store that changes nothing would take the cache line from the CPU of the sentry, which reads it. */
-#define keep(at, value)                                                                                                \
-	do {                                                                                                           \
-		if ((at) != (value))                                                                                   \
-			(at) = (value);                                                                                \
-	} while (0)
 
 struct published {
 	uint64_t at;   /* time-stamp counter */
@@ -165,83 +157,6 @@ static int run_last_ops(struct stub_slot *slot)
 	return slot->op_count == 0 || run_ops(slot) == 0 ? 0 : -1;
 }
 
-/* What the call's arguments point at. A piece that cannot be had is the sentry's to miss. */
-static void copy_in(struct stub_slot *slot, uint32_t how)
-{
-	uint8_t *window = (uint8_t *)slot + WINDOW_IN_OFFSET;
-	const uint64_t *r = slot->regs;
-	uint64_t from;
-	long got;
-
-	keep(slot->in_len[0], 0);
-	keep(slot->in_len[1], 0);
-	if (how & CALL_COPY) {
-		uint32_t arg = (how & CALL_COPY_ARG) >> 2;
-		uint64_t len = (how & CALL_COPY) == 3 ? 16 : r[argument_order[(arg + 1) & 7]];
-
-		from = r[argument_order[arg]];
-		slot->in_addr[0] = from;
-		if ((how & CALL_COPY) == 1) {
-			got = copy_string(window, (void *)from, WINDOW_STRING);
-			slot->in_len[0] = got > 0 ? got : 0;
-		} else if (len <= WINDOW_IN_SIZE && from < ARENA_BASE) {
-			slot->in_len[0] = copy_bytes(window, (void *)from, len) < 0 ? 0 : len;
-		}
-	}
-	if (how & CALL_STRING_ARG) {
-		from = r[argument_order[(((how & CALL_STRING_ARG) >> 5) - 1) & 7]];
-		slot->in_addr[1] = from;
-		got = copy_string(window + WINDOW_IN_SIZE, (void *)from, WINDOW_STRING);
-		slot->in_len[1] = got > 0 ? got : 0;
-	}
-}
-
-/* Where the answer to a call with the name in the window is remembered, or would be. NULL: the name is too long. */
-static struct stub_memo *memo_of(struct stub_slot *slot, uint32_t len)
-{
-	const uint8_t *name = (uint8_t *)slot + WINDOW_IN_OFFSET;
-	uint32_t hash = 2166136261;
-
-	if (len == 0 || len > MEMO_NAME)
-		return 0;
-	for (uint32_t i = 0; i < len; i++)
-		hash = (hash ^ name[i]) * 16777619;
-	return (struct stub_memo *)((uint8_t *)slot + MEMO_OFFSET) + (hash ^ hash >> 16) % MEMOS;
-}
-
-static void remember(struct stub_slot *slot, uint64_t nr)
-{
-	uint32_t len = slot->in_len[0];
-	struct stub_memo *memo = memo_of(slot, len);
-
-	if (memo == 0)
-		return;
-	memo->names = slot->memo;
-	memo->turn = slot->memo_turn;
-	memo->nr = nr;
-	memo->result = slot->result;
-	memo->len = len;
-	copy_bytes(memo->name, (uint8_t *)slot + WINDOW_IN_OFFSET, len);
-}
-
-/* The answer that the stub remembers for its thread, as `result`. */
-static int recall_own(struct stub_slot *slot, uint64_t nr)
-{
-	const volatile struct stub_control *control = (const void *)CONTROL_ADDR;
-	const uint8_t *name = (uint8_t *)slot + WINDOW_IN_OFFSET;
-	uint32_t len = slot->in_len[0];
-	const struct stub_memo *memo = memo_of(slot, len);
-
-	if (memo == 0 || memo->names == 0 || memo->names != control->names || memo->turn != slot->memo_turn ||
-	    memo->nr != nr || memo->len != len)
-		return 0;
-	for (uint32_t i = 0; i < len; i++)
-		if (memo->name[i] != name[i])
-			return 0;
-	slot->result = memo->result;
-	return 1;
-}
-
 /* Whether the answer to the call, whose name is in the window, is known; it is in `result` then. */
 static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 {
@@ -256,21 +171,7 @@ static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 		slot->result = result;
 		return 1;
 	}
-	return (how & CALL_MEMO) && recall_own(slot, nr);
-}
-
-/* What the sentry wants written. 0 or -EFAULT: it looked first, so that only a race or an attack comes here. */
-static long copy_out(struct stub_slot *slot)
-{
-	uint32_t count = slot->out_count;
-	long ret = 0;
-
-	for (uint32_t i = 0; i < count && i < MAX_WINDOW_OUT; i++)
-		if (copy_bytes((void *)slot->out[i].addr, (uint8_t *)slot + WINDOW_OUT_OFFSET + slot->out[i].offset,
-			       slot->out[i].len) < 0)
-			ret = -EFAULT;
-	slot->out_count = 0;
-	return ret;
+	return (how & CALL_MEMO) && memo_answer(slot, nr);
 }
 
 /* What no signal frame holds, and what is the same in every guest. */
@@ -434,7 +335,7 @@ void __attribute__((used)) slot_site(struct stub_slot *slot, uint64_t nr, uint64
 			}
 			keep(slot->result, result);
 			if (slot->memo != 0)
-				remember(slot, nr);
+				memo_keep(slot, nr);
 			if (slot->out_count != 0 && copy_out(slot) < 0)
 				slot->result = -EFAULT;
 			slot->resumed_at = now;
