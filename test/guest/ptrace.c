@@ -32,6 +32,17 @@ static int await(const char *what, pid_t pid) {
 static void go(enum __ptrace_request request, pid_t pid, long sig) {
   CHECK_EQ(ptrace(request, pid, 0, sig), 0);
 }
+/* Until `pid` sleeps in a call, or for two seconds. */
+static void await_sleep(pid_t pid) {
+  char path[32], state = 0;
+  snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+  for (int i = 0; i < 2000 && state != 'S'; i++) {
+    usleep(1000);
+    FILE *f = fopen(path, "r");
+    CHECK_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+    fclose(f);
+  }
+}
 static pid_t traced(void (*body)(void)) {
   pid_t pid = fork();
   if (pid != 0) return pid;
@@ -379,7 +390,7 @@ TEST(attach) {
     read(fds[0], &c, 1);
     _exit(c);
   }
-  usleep(20000);
+  await_sleep(pid);
   CHECK_EQ(ptrace(PTRACE_ATTACH, pid, 0, 0), 0);
   await("attached", pid);
   char line[128], path[64];
@@ -573,7 +584,7 @@ TEST(restart) {
   pid_t pid = traced(sleeps);
   await("first", pid);
   go(PTRACE_CONT, pid, 0);
-  usleep(50000);
+  await_sleep(pid);
   kill(pid, SIGUSR1);
   await("usr1", pid);
   struct user_regs_struct regs;
