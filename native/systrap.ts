@@ -7,7 +7,7 @@ import { libhost, memoryAt } from './library.ts'
 type Bytes = NodeJS.ArrayBufferView
 
 export const THREAD_ROWS = 16384
-export const THREAD_BYTES = 312
+export const THREAD_BYTES = 320
 const SLOT_BYTES = 0x10000
 
 const rows = libhost.func('st_threads', 'void *', []) as () => number

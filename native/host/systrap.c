@@ -195,6 +195,8 @@ static void start_running(int i)
 	running[running_count++] = i;
 	threads[i].running = running_count;
 	threads[i].resumed_at = __rdtsc();
+	if (threads[i].drawn)
+		let_go(&threads[i]);
 }
 
 void stop_running(int i)

@@ -49,6 +49,8 @@ struct thread {
 	uint32_t late_maps;	/* 300: some of them map files: systrap-maps.c has entries */
 	uint32_t partial;	/* 304: of a call from a patched site; R15 … RBX are not in `regs` yet */
 	uint32_t flags;		/* 308: of a call from a patched site, what EFLAGS and R11 were */
+	uint32_t drawn;		/* 312: held to our CPU until it has been woken there */
+	uint32_t unused;	/* 316 */
 };
 
 extern struct thread *threads;
@@ -125,6 +127,8 @@ void offer_cpu(void);
  * after. Whether it did.
  */
 int fetch_row(int i);
+/* One that was drawn to our CPU has been woken. */
+void let_go(struct thread *t);
 /* A row trapped, `computed` cycles after it went on: may give it and us CPUs apart. */
 void note_trap(int i, uint64_t at, uint32_t computed);
 /* Guests may run everywhere again; for one row: it ends. */
