@@ -180,6 +180,11 @@ int st_set_listener(int fd)
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
+void wake_stub(int i)
+{
+	syscall(SYS_futex, &slot_of(i)->state, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 void command(int i, uint32_t what)
 {
 	struct stub_slot *slot = slot_of(i);
@@ -187,7 +192,7 @@ void command(int i, uint32_t what)
 	slot->command = what;
 	slot->order++;
 	if (__atomic_exchange_n(&slot->state, STATE_COMMAND, __ATOMIC_SEQ_CST) == STATE_ASLEEP)
-		syscall(SYS_futex, &slot->state, FUTEX_WAKE, 1, NULL, NULL, 0);
+		wake_stub(i);
 }
 
 static void start_running(int i)

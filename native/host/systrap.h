@@ -89,6 +89,8 @@ void part_arena(int pid);
 void forget_leaving(int pid);
 void kill_late_leavers(void);
 long leavers_timeout(long timeout_ns);
+/* The word that a stopped thread sleeps on has changed. */
+void wake_stub(int i);
 /* Gives a stopped thread its next command. */
 void command(int i, uint32_t what);
 /* systrap-usage.c: the same, for what it had used. */

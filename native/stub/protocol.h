@@ -89,12 +89,12 @@
  * the registers that calls preserve, RBX to R15: the sentry rarely wants to know these, and they change all the time.
  */
 #define SITE_STACK_OFFSET 0x2000UL
-#define SITE_KEPT_OFFSET 0x2fb8UL
-#define SITE_KEPT 6
-#define SITE_FLAGS_OFFSET 0x2fe8UL
 /* The kernel's signal frame, and the stub's own stack below it. */
 #define SIGNAL_STACK_OFFSET 0x3000UL
 #define SIGNAL_STACK_SIZE 0x5000UL
+#define SITE_KEPT 6
+#define SITE_FLAGS_OFFSET (SIGNAL_STACK_OFFSET - 24)
+#define SITE_KEPT_OFFSET (SITE_FLAGS_OFFSET - 8 * SITE_KEPT)
 /*
  * The copy window: what the call's arguments point at, taken by the stub before it publishes the call (two pieces at
  * most), and what the sentry wants written before the guest goes on.
