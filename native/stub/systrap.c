@@ -441,9 +441,10 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 		trap = TRAP_INTERRUPT;
 	} else if (sig == SIGSYS && sc->rip == (uint64_t)site_framed) {
 		/* slot->trap says why; the window of a call in progress stays. */
-		save_bases(slot);
 		trap = slot->trap;
-		if (trap != TRAP_SYSCALL)
+		if (trap == TRAP_SYSCALL)
+			save_bases(slot);
+		else
 			returned(slot);
 	} else if (mend_fault(sig, sc)) {
 		slot_return((uint64_t)uc);
