@@ -114,11 +114,9 @@ export const stSetFpu = libhost.func('st_set_fpu', 'long', ['int', 'void *', 'ul
   buf: Bytes,
   len: number,
 ) => number
-export const stWait = libhost.func('st_wait', 'int', ['int', 'double']) as (
-  resumeRow: number,
-  timeoutNs: number,
-) => number
-const waitResult = libhost.func('st_wait_result', 'void *', []) as () => number
+/** One turn: what goes in and comes out is in {@link stTurn}. */
+export const stWait = libhost.func('st_wait', 'void', []) as () => void
+const turn = libhost.func('st_turn', 'void *', []) as () => number
 const MAX_EVENTS = 64
 
 export const END_REPORTS = 1024
@@ -132,9 +130,18 @@ export function stEnds(): Uint32Array {
 /** Waits, briefly, until a process that was killed is reported. */
 export const stAwaitEnd = libhost.func('st_await_end', 'void', ['int']) as (hostPid: number) => void
 
-/** What stWait leaves besides the row: a count, then so many events of three words (mask, data). */
-export function stWaitResult(): Uint32Array {
-  return new Uint32Array(memoryAt(waitResult(), 4 + 12 * MAX_EVENTS))
+/** Of {@link stTurn}: in and out in `times`, the rest in `words`; then the events of three words each (mask, data). */
+export const TURN_TIMEOUT = 0
+export const TURN_NOW = 1
+export const TURN_RESUME = 4
+export const TURN_ROW = 5
+export const TURN_COUNT = 6
+export const TURN_EVENTS = 7
+
+/** The turn of native/host/systrap-wait.c. */
+export function stTurn(): { times: Float64Array; words: Int32Array } {
+  const memory = memoryAt(turn(), 4 * (TURN_EVENTS + 3 * MAX_EVENTS))
+  return { times: new Float64Array(memory, 0, TURN_NOW + 1), words: new Int32Array(memory) }
 }
 
 /** The pages that all stubs see, after stInit: struct stub_control and what follows. */

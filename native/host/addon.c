@@ -80,6 +80,16 @@ static napi_value call(napi_env env, napi_callback_info info)
 	return result;
 }
 
+/* A function without arguments and result: looking for them costs 25 ns, a fifth of what JavaScript needs for a guest's call. */
+static napi_value call_plain(napi_env env, napi_callback_info info)
+{
+	struct function *f;
+
+	napi_get_cb_info(env, info, NULL, NULL, NULL, (void **)&f);
+	((void (*)(void))f->code)();
+	return NULL;
+}
+
 static bool text(napi_env env, napi_value value, char *out, size_t size)
 {
 	return napi_get_value_string_latin1(env, value, out, size, NULL) == napi_ok;
@@ -131,7 +141,8 @@ static napi_value func(napi_env env, napi_callback_info info)
 			goto wrong;
 		f->kinds[i] = argument_types[kind].kind;
 	}
-	napi_create_function(env, name, NAPI_AUTO_LENGTH, call, f, &function);
+	napi_create_function(env, name, NAPI_AUTO_LENGTH, count == 0 && f->result == VOID ? call_plain : call, f,
+			     &function);
 	return function;
 wrong:
 	napi_throw_type_error(env, NULL, "no such host function");

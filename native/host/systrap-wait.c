@@ -21,6 +21,12 @@
 /* More running rows than this are not all looked at each time. */
 #define MANY 128
 #define LOOK_ALL_NS 1000000
+/* Reading the clock at each call would cost 5 % of it. */
+#define STALE_US 10
+/* Long enough for a timeout: 11 days. */
+#define MOST_NS 1e15
+/* A guest's turn that is not longer is left alone. */
+#define TURN_NS 500
 
 /* Rows that ended and have to be reported. */
 static int ended[THREADS], ended_count;
@@ -63,6 +69,14 @@ static void count_site(struct thread *t)
 	}
 }
 
+/* How long the thread's turn was, as it says: not longer than we would ever wait. */
+static void note_turn(struct thread *t, uint64_t trapped_at)
+{
+	uint64_t turn = trapped_at - t->resumed_at, most = TURN_NS * cycles_per_us / 1000;
+
+	t->own_turn = turn < most ? turn : most;
+}
+
 /* Copies a stopped row's registers and trap out of its slot. */
 static int take(int i)
 {
@@ -72,6 +86,9 @@ static int take(int i)
 	stop_running(i);
 	/* The answer goes to the same cache line, which then is here already: the stub does not look at it for a moment. */
 	__asm__ volatile("prefetchw %0" : : "m"(slot->state));
+	/* What the call's handler looks at next. */
+	__builtin_prefetch((const void *)slot->in_len);
+	__builtin_prefetch((const uint8_t *)slot + WINDOW_IN_OFFSET);
 	t->trap = slot->trap;
 	t->framed = slot->entry == 0;
 	t->partial = !t->framed;
@@ -85,6 +102,7 @@ static int take(int i)
 		t->regs[R11_INDEX] = t->regs[EFLAGS_INDEX] = t->flags;
 	}
 	t->cpu = slot->cpu;
+	note_turn(t, slot->trapped_at);
 	note_trap(i, slot->trapped_at, slot->computed);
 	t->hot = 0;
 	if (t->trap == TRAP_SYSCALL) {
@@ -107,6 +125,21 @@ static int take(int i)
 	return i;
 }
 
+/* The row that goes on with this turn. It is not looked at before its guest can have had its own. */
+static int resting = -1;
+
+/*
+ * Waits until the row that was just sent on may have trapped again, as it did the last time: a look takes the line away from
+ * the thread that is about to write it, twice 100 ns for nothing.
+ */
+static void let_rest(int i)
+{
+	const struct thread *t = &threads[i];
+
+	while (__rdtsc() - t->resumed_at < t->own_turn)
+		;
+}
+
 /* Looks at `count` running rows, starting where the last look ended. */
 static int scan_some(int count)
 {
@@ -120,7 +153,7 @@ static int scan_some(int count)
 		if (++at >= running_count)
 			at = 0;
 		next = at;
-		if (is_stopped(i))
+		if (i != resting && is_stopped(i))
 			return take(i);
 	}
 	return -1;
@@ -185,43 +218,71 @@ static int report_ended(void)
 	return -1;
 }
 
-/* Mirrored by native/systrap.ts. */
+/* Mirrored by native/systrap.ts. In memory, not as arguments: these cost 25 ns of Node-API for each call of a guest. */
 static struct {
-	int32_t count;
+	double timeout; /* in: ns after `now`; < 0: for ever */
+	double now;     /* out: CLOCK_MONOTONIC in ns, up to STALE_US before the wait ended */
+	int32_t resume; /* in: the row that goes on, or -1 */
+	int32_t row;    /* out: the row that has trapped, or -1 */
+	int32_t count;  /* out: host events */
 	struct epoll_event events[MAX_EVENTS]; /* packed: 12 bytes each */
-} wait_result;
+} turn;
 
-void *st_wait_result(void)
+/* The time-stamp counter at turn.now. */
+static uint64_t now_at;
+
+static void read_clock(void)
 {
-	return &wait_result;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	turn.now = ts.tv_sec * 1e9 + ts.tv_nsec;
+	now_at = __rdtsc();
 }
 
-/*
- * Waits for a trap or a host event. timeout in ns, < 0 for ever. Returns a row or -1; `wait_result` says how many
- * host events there are. `resume_row` ≥ 0 is resumed first: one foreign call for the two.
- *
- * Spins while guest code runs, as long as spinning pays: a budget that ends without an event is halved, a trap that was
- * published soon after falling asleep doubles it. With nobody running it sleeps at once.
- */
-int st_wait(int resume_row, double timeout)
+void *st_turn(void)
 {
-	struct epoll_event *evs = wait_result.events;
-	int *nevents = &wait_result.count;
+	read_clock();
+	return &turn;
+}
+
+/* What is left of turn.timeout, in ns; < 0: for ever. */
+static long time_left(void)
+{
+	double then = turn.now, timeout = turn.timeout < MOST_NS ? turn.timeout : MOST_NS;
+	uint64_t since;
+	long left;
+
+	if (turn.timeout <= 0)
+		return turn.timeout < 0 ? -1 : 0;
+	since = __rdtsc() - now_at;
+	if (since > STALE_US * cycles_per_us) {
+		read_clock();
+		left = timeout - (turn.now - then);
+	} else {
+		left = timeout - since * 1000 / cycles_per_us;
+	}
+	return left > 0 ? left : 0;
+}
+
+/* Until a trap or a host event comes, or the time is over: the row, or -1. */
+static int next_row(long timeout_ns)
+{
+	struct epoll_event *evs = turn.events;
+	int *nevents = &turn.count;
 	const int max = MAX_EVENTS;
-	long timeout_ns = (long)timeout;
 	struct timespec ts;
 	static unsigned turns;
 	uint64_t start, looked, now, slept, budget;
 	int i, n, active, shared;
 
-	*nevents = 0;
-	if (resume_row >= 0)
-		st_resume(resume_row);
 	if (late_maps_due > 0)
 		look_for_notification();
 	i = report_ended();
+	resting = turn.resume;
 	if (i < 0)
 		i = scan();
+	resting = -1;
 	/* Busy guests must not starve host descriptors and timers. */
 	if (i >= 0 && (++turns & 63) != 0)
 		return i;
@@ -239,11 +300,12 @@ int st_wait(int resume_row, double timeout)
 			budget = (uint64_t)timeout_ns * cycles_per_us / 1000;
 		start = __rdtsc();
 		looked = start;
+		if (turn.resume >= 0)
+			let_rest(turn.resume);
 		do {
 			i = scan();
 			if (i >= 0)
 				return i;
-			_mm_pause();
 			now = __rdtsc();
 			/* What one guest sends another through a socket of the host's is news of the host's. */
 			if ((watched_fds > 0 || late_maps_due > 0) && now - looked > LOOK_US * cycles_per_us) {
@@ -289,4 +351,20 @@ int st_wait(int resume_row, double timeout)
 	if (!shared)
 		spin_learn(i >= 0 && (int64_t)(slot_of(i)->trapped_at - slept) < (int64_t)spin_max);
 	return i;
+}
+
+/*
+ * One turn of the sentry: turn.resume goes on, then waits for a trap or a host event.
+ *
+ * Spins while guest code runs, as long as spinning pays: a budget that ends without an event is halved, a trap that was
+ * published soon after falling asleep doubles it. With nobody running it sleeps at once.
+ */
+void st_wait(void)
+{
+	turn.count = 0;
+	if (turn.resume >= 0)
+		st_resume(turn.resume);
+	turn.row = next_row(time_left());
+	if (turn.row < 0 || __rdtsc() - now_at > STALE_US * cycles_per_us)
+		read_clock();
 }

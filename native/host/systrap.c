@@ -267,9 +267,14 @@ void st_whole(int i)
 	t->partial = 0;
 }
 
-static int same(const struct thread *t, const struct stub_slot *slot, int from, int end)
+/* Inline, so that it becomes a few wide instructions: this is done for every call. */
+static inline __attribute__((always_inline)) int same(const struct thread *t, const struct stub_slot *slot, int from, int end)
 {
-	return memcmp(&t->regs[from], &slot->regs[from], 8 * (end - from)) == 0;
+	uint64_t differs = 0;
+
+	for (int r = from; r < end; r++)
+		differs |= t->regs[r] ^ slot->regs[r];
+	return differs == 0;
 }
 
 /* Everything but RAX and the number is as it was when the thread called from a patched site. */

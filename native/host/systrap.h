@@ -50,7 +50,7 @@ struct thread {
 	uint32_t partial;	/* 304: of a call from a patched site; R15 … RBX are not in `regs` yet */
 	uint32_t flags;		/* 308: of a call from a patched site, what EFLAGS and R11 were */
 	uint32_t drawn;		/* 312: held to our CPU until it has been woken there */
-	uint32_t unused;	/* 316 */
+	uint32_t own_turn;	/* 316: cycles from when it was sent on to its trap, the last time; TURN_NS at most */
 };
 
 extern struct thread *threads;

@@ -102,6 +102,9 @@ static uint32_t wait_command(struct stub_slot *slot, const struct published *pub
 		uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
 
 		if (state == STATE_COMMAND) {
+			/* What comes after the answer, if there is more of it. */
+			__builtin_prefetch(&slot->out_count);
+			__builtin_prefetch((const uint8_t *)slot + WINDOW_OUT_OFFSET);
 			slot->obeyed = slot->order;
 			slot->waited = now - start;
 			return now;

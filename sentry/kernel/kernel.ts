@@ -156,13 +156,13 @@ export class Kernel {
     if (this.ready.length > 0) this.retryReady()
     if (this.exitCode >= 0) return
     const next = this.timers.next
-    let timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - monotonicNs())
+    let timeout = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - this.platform.now)
     if (this.later.length > 0 && (timeout < 0 || timeout > LATER_NS)) timeout = LATER_NS
     const thread = this.memoryReturn.wait(this.platform, this.ready.length > 0 ? 0 : timeout)
     if (thread !== null) this.onTrap(thread)
     if (this.later.length > 0) this.endLater(thread)
     if (this.platform.hostEventCount > 0) this.hostPoll.dispatch()
-    if (next !== Number.POSITIVE_INFINITY) this.timers.run(monotonicNs())
+    if (this.platform.now >= next) this.timers.run(this.platform.now)
   }
 
   private retryReady(): void {

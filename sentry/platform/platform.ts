@@ -164,9 +164,11 @@ export interface Platform {
   readonly name: string
   /** An empty address space (exec) with one stopped thread, or −errno. */
   newAddressSpace(): GuestThread | number
+  /** CLOCK_MONOTONIC in ns when the last wait ended, or some µs before. */
+  readonly now: number
   /**
-   * Waits until a guest thread stopped or host fds became ready. `timeoutNs` < 0 waits for ever, 0 polls. Returns the
-   * stopped thread, or null when `hostEvents` > 0, the time is over, or a signal of the host came.
+   * Waits until a guest thread stopped, host fds became ready, or it is `timeoutNs` after {@link now}; < 0 waits for ever,
+   * 0 polls. Returns the stopped thread, or null when `hostEvents` > 0, the time is over, or a signal of the host came.
    */
   wait(timeoutNs: number): GuestThread | null
   /** After wait(): number of ready host fds, and their epoll data. */

@@ -36,6 +36,7 @@ import { type AddressSpace, type GuestThread, type Platform, TRAP_FAULT } from '
 import { guestFilter, STUB_BASE, STUB_OPS } from '../stub.ts'
 import { emptyAddressSpace, installFilter, NO_FDS, startZygote } from '../zygote.ts'
 
+const CLOCK_MONOTONIC = 1
 const TWO32 = 0x1_0000_0000
 /* struct slot of native/host/ptrace.c, in u32 words. */
 const TRAP = 54
@@ -306,8 +307,12 @@ export class PtracePlatform implements Platform {
     return this.clone(this.zygote, CLONE_PROCESS_FLAGS, null)
   }
 
+  now = host.clockNs(CLOCK_MONOTONIC)
+
   wait(timeoutNs: number): GuestThread | null {
-    const slot = ptWait(Math.min(timeoutNs, 2 ** 52), this.events, MAX_EVENTS, this.eventCount)
+    const left = timeoutNs <= 0 ? timeoutNs : Math.max(0, this.now + timeoutNs - host.clockNs(CLOCK_MONOTONIC))
+    const slot = ptWait(Math.min(left, 2 ** 52), this.events, MAX_EVENTS, this.eventCount)
+    this.now = host.clockNs(CLOCK_MONOTONIC)
     this.hostEventCount = this.eventCount[0]!
     if (slot < 0) return null
     const thread = this.threads[slot] ?? null

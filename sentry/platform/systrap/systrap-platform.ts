@@ -25,11 +25,17 @@ import {
   stTakeArena,
   stTakenArena,
   stThread,
+  stTurn,
   stUnmapSlot,
   stWait,
-  stWaitResult,
   stWakeFd,
   THREAD_ROWS,
+  TURN_COUNT,
+  TURN_EVENTS,
+  TURN_NOW,
+  TURN_RESUME,
+  TURN_ROW,
+  TURN_TIMEOUT,
 } from '../../../native/systrap.ts'
 import { EAGAIN } from '../../abi/errno.ts'
 import { SYS_close, SYS_mmap, SYS_munmap, SYS_rt_sigaction, SYS_sigaltstack } from '../../abi/syscall-numbers.ts'
@@ -107,8 +113,9 @@ export class SystrapPlatform implements Platform {
   private readonly freeRows: number[] = []
   private nextRow = 0
   private readonly zygote: SystrapThread
-  /** Count and events of the last wait. */
-  private readonly events = stWaitResult()
+  /** What goes into a wait and comes out of it. */
+  private readonly times: Float64Array
+  private readonly words: Int32Array
   readonly endUsage = new EndUsage()
   readonly names: Uint32Array
   readonly known: NameTable
@@ -123,6 +130,9 @@ export class SystrapPlatform implements Platform {
     const ret = stInit(ep, ptSigfd(), availableParallelism() > 1 ? SPIN_US : 0)
     if (ret < 0) throw new Error(`systrap platform: cannot initialise (errno ${-ret})`)
     this.table = stTable()
+    const { times, words } = stTurn()
+    this.times = times
+    this.words = words
     const control = stControl(CONTROL_SIZE)
     this.names = new Uint32Array(control, NAMES * 4, 3)
     this.known = new NameTable(control, this.names)
@@ -289,21 +299,27 @@ export class SystrapPlatform implements Platform {
   }
 
   private waitFor(timeoutNs: number): GuestThread | null {
-    const resumed = this.resuming
+    const { words } = this
+    this.times[TURN_TIMEOUT] = timeoutNs
+    words[TURN_RESUME] = this.resuming
     this.resuming = -1
-    const row = stWait(resumed, Math.min(timeoutNs, 2 ** 52))
-    this.hostEventCount = this.events[0]!
+    stWait()
+    this.hostEventCount = words[TURN_COUNT]!
+    const row = words[TURN_ROW]!
     const thread = row < 0 ? null : (this.threads[row] ?? null)
     if (thread !== null && thread.trap === TRAP_FAULT && thread.signo === SIGILL && thread.space.mend(thread))
       thread.trap = TRAP_INTERRUPT
     if (thread !== null && thread.trap === TRAP_FAILED && !thread.lateChange) thread.space.patchFailed(thread)
     return thread
   }
+  get now(): number {
+    return this.times[TURN_NOW]!
+  }
   hostEventData(index: number): number {
-    return this.events[3 * index + 2]!
+    return this.words[TURN_EVENTS + 3 * index + 2]!
   }
   hostEventMask(index: number): number {
-    return this.events[3 * index + 1]!
+    return this.words[TURN_EVENTS + 3 * index + 1]!
   }
   watchHostFd(op: number, fd: number, events: number, data: number): number {
     return ptWatch(op, fd, events, data)
