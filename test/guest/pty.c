@@ -24,6 +24,10 @@ static const char *show(const char *p, long n) {
   *o = 0;
   return out;
 }
+/* Linux echoes by a worker of its own, which may be in the middle of it: until there is no more for 5 ms. */
+static void settle(int fd) {
+  for (int before = -1, there = 0; ioctl(fd, FIONREAD, &there) == 0 && there != before; before = there) usleep(5000);
+}
 static void say_read(const char *name, int fd) {
   char buf[1024];
   struct pollfd p = {fd, POLLIN, 0};
@@ -31,6 +35,7 @@ static void say_read(const char *name, int fd) {
     say("  %s: nothing", name);
     return;
   }
+  settle(fd);
   ssize_t n = read(fd, buf, sizeof buf);
   say("  %s: %ld %s", name, (long)n, show(buf, n));
 }
