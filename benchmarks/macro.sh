@@ -41,8 +41,9 @@ redis() {
   kill %1 && wait %1
   return $status
 }
-redis-set() { redis -t set -n 20000; }
-redis-get() { redis -t get -n 20000; }
+# As many requests as the tool makes unasked, 100,000.
+redis-set() { redis -t set; }
+redis-get() { redis -t get; }
 redis-set-pipelined() { redis -t set -n 200000 -P 16; }
 redis-get-pipelined() { redis -t get -n 200000 -P 16; }
 
