@@ -316,10 +316,10 @@ export class SystrapPlatform implements Platform {
     return this.times[TURN_NOW]!
   }
   hostEventData(index: number): number {
-    return this.words[TURN_EVENTS + 3 * index + 2]!
+    return this.words[TURN_EVENTS + 3 * index + 1]!
   }
   hostEventMask(index: number): number {
-    return this.words[TURN_EVENTS + 3 * index + 1]!
+    return this.words[TURN_EVENTS + 3 * index]!
   }
   watchHostFd(op: number, fd: number, events: number, data: number): number {
     return ptWatch(op, fd, events, data)
