@@ -130,7 +130,7 @@ export function stEnds(): Uint32Array {
 /** Waits, briefly, until a process that was killed is reported. */
 export const stAwaitEnd = libhost.func('st_await_end', 'void', ['int']) as (hostPid: number) => void
 
-/** Of {@link stTurn}: in and out in `times`, the rest in `words`; then the events of three words each (mask, data). */
+/** struct turn: indexes into `times`, from TURN_RESUME on into `words` of {@link stTurn}; events of three words (mask, data). */
 export const TURN_TIMEOUT = 0
 export const TURN_NOW = 1
 export const TURN_RESUME = 4
@@ -138,7 +138,7 @@ export const TURN_ROW = 5
 export const TURN_COUNT = 6
 export const TURN_EVENTS = 7
 
-/** The turn of native/host/systrap-wait.c. */
+/** What goes into a wait and comes out of it. */
 export function stTurn(): { times: Float64Array; words: Int32Array } {
   const memory = memoryAt(turn(), 4 * (TURN_EVENTS + 3 * MAX_EVENTS))
   return { times: new Float64Array(memory, 0, TURN_NOW + 1), words: new Int32Array(memory) }

@@ -1,5 +1,5 @@
 /*
- * How long systrap spins: the policy under st_wait (native/host/systrap.c); systrap-cpus.c says where.
+ * How long systrap spins: the policy under st_wait (native/host/systrap-wait.c); systrap-cpus.c says where.
  *
  * To wake a thread on another CPU costs 20 µs and more, to meet it spinning 50 ns. But who spins keeps others from
  * running: nobody does on a busy machine, nor for a thread that shares its CPU. In C for the reason that systrap.c has.

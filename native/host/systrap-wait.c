@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -17,11 +16,10 @@
 #define HOT 16
 /* While we spin, host descriptors are looked at so often. */
 #define LOOK_US 4
-#define MAX_EVENTS 64
 /* More running rows than this are not all looked at each time. */
 #define MANY 128
 #define LOOK_ALL_NS 1000000
-/* Reading the clock at each call would cost 5 % of it. */
+/* Reading the clock at each call would cost some 4 % of it. */
 #define STALE_US 10
 /* Long enough for a timeout: 11 days. */
 #define MOST_NS 1e15
@@ -218,15 +216,7 @@ static int report_ended(void)
 	return -1;
 }
 
-/* Mirrored by native/systrap.ts. In memory, not as arguments: these cost 25 ns of Node-API for each call of a guest. */
-static struct {
-	double timeout; /* in: ns after `now`; < 0: for ever */
-	double now;     /* out: CLOCK_MONOTONIC in ns, up to STALE_US before the wait ended */
-	int32_t resume; /* in: the row that goes on, or -1 */
-	int32_t row;    /* out: the row that has trapped, or -1 */
-	int32_t count;  /* out: host events */
-	struct epoll_event events[MAX_EVENTS]; /* packed: 12 bytes each */
-} turn;
+static struct turn turn;
 
 /* The time-stamp counter at turn.now. */
 static uint64_t now_at;

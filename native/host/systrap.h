@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #include "stub/protocol.h"
 
@@ -51,6 +52,21 @@ struct thread {
 	uint32_t flags;		/* 308: of a call from a patched site, what EFLAGS and R11 were */
 	uint32_t drawn;		/* 312: held to our CPU until it has been woken there */
 	uint32_t own_turn;	/* 316: cycles from when it was sent on to its trap, the last time; TURN_NS at most */
+};
+
+#define MAX_EVENTS 64
+
+/*
+ * What goes into a wait (systrap-wait.c) and comes out of it; mirrored by native/systrap.ts. In memory, not as arguments:
+ * these cost 25 ns of Node-API for each call of a guest.
+ */
+struct turn {
+	double timeout; /* in: ns after `now`; < 0: for ever */
+	double now;	/* out: CLOCK_MONOTONIC in ns, some µs before the wait ended at most */
+	int32_t resume; /* in: the row that goes on, or -1 */
+	int32_t row;	/* out: the row that has trapped, or -1 */
+	int32_t count;	/* out: host events */
+	struct epoll_event events[MAX_EVENTS]; /* packed: 12 bytes each */
 };
 
 extern struct thread *threads;

@@ -3,7 +3,16 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
-import { THREAD_BYTES, THREAD_ROWS } from '../../native/systrap.ts'
+import {
+  THREAD_BYTES,
+  THREAD_ROWS,
+  TURN_COUNT,
+  TURN_EVENTS,
+  TURN_NOW,
+  TURN_RESUME,
+  TURN_ROW,
+  TURN_TIMEOUT,
+} from '../../native/systrap.ts'
 import { ACTION_FLAGS } from '../../sentry/kernel/signal-actions.ts'
 import { OPENED_CLOSED } from '../../sentry/platform/platform.ts'
 import * as stub from '../../sentry/platform/stub.ts'
@@ -36,6 +45,7 @@ const NAMES = [
   ...['CONTROL_SIZE', 'KNOWN_OFFSET', 'KNOWN', 'KNOWN_WAYS', 'KNOWN_NAME'],
 ]
 const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_code', 'framed', 'hot', 'partial']
+const TURN_FIELDS = ['timeout', 'now', 'resume', 'row', 'count', 'events']
 const SLOT_FIELDS =
   'state command trap op_count result nr trapped_at computed cpu entry order flags self signo code trapno error_code ' +
   'fault_addr context interrupted stack args obeyed resumed_at waited ' +
@@ -57,6 +67,9 @@ beforeAll(() => {
 int main(void) {
   ${NAMES.map((n) => print(n, n)).join('\n  ')}
   ${FIELDS.map((f) => print(`thread.${f}`, `offsetof(struct thread, ${f})`)).join('\n  ')}
+  ${TURN_FIELDS.map((f) => print(`turn.${f}`, `offsetof(struct turn, ${f})`)).join('\n  ')}
+  ${print('event', 'sizeof(struct epoll_event)')}
+  ${print('event.data', 'offsetof(struct epoll_event, data)')}
   ${SLOT_FIELDS.split(' ')
     .map((f) => print(`slot.${f}`, `offsetof(struct stub_slot, ${f})`))
     .join('\n  ')}
@@ -106,6 +119,13 @@ test('the thread table has the layout that TypeScript reads', () => {
   expect(values.get('thread')).toBe(THREAD_BYTES)
   expect(values.get('THREADS')).toBe(THREAD_ROWS)
   expect(FIELDS.map((f) => values.get(`thread.${f}`))).toEqual([216, 220, 224, 228, 232, 240, 244, 272, 276, 304])
+})
+
+test('a turn has the layout that TypeScript reads and writes', () => {
+  const doubles = [TURN_TIMEOUT, TURN_NOW].map((at) => 8 * at)
+  const words = [TURN_RESUME, TURN_ROW, TURN_COUNT, TURN_EVENTS].map((at) => 4 * at)
+  expect(TURN_FIELDS.map((f) => values.get(`turn.${f}`))).toEqual([...doubles, ...words])
+  expect([values.get('event.data'), values.get('event')]).toEqual([4, 12])
 })
 
 test('what a stub knows of an opened file has the layout that TypeScript writes', () => {

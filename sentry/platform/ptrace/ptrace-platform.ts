@@ -241,6 +241,7 @@ export class PtracePlatform implements Platform {
   readonly taskSize = STUB_BASE
   readonly vdso = { start: 0, size: 0 }
   readonly vvar = { start: 0, size: 0 }
+  now = host.clockNs(CLOCK_MONOTONIC)
   hostEventCount = 0
   private readonly table: ArrayBuffer
   private readonly slotCount: number
@@ -306,8 +307,6 @@ export class PtracePlatform implements Platform {
   newAddressSpace(): GuestThread | number {
     return this.clone(this.zygote, CLONE_PROCESS_FLAGS, null)
   }
-
-  now = host.clockNs(CLOCK_MONOTONIC)
 
   wait(timeoutNs: number): GuestThread | null {
     const left = timeoutNs <= 0 ? timeoutNs : Math.max(0, this.now + timeoutNs - host.clockNs(CLOCK_MONOTONIC))
