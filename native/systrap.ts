@@ -93,6 +93,11 @@ export const stThread = libhost.func('st_thread', 'int', ['int', 'int', 'int']) 
   child: number,
   arenaFd: number,
 ) => number
+/** Whether a thread that was told to rest does so, and can become another one. */
+export const stRests = libhost.func('st_rests', 'int', ['int']) as (row: number) => number
+/** Makes a resting thread one beside `row`, with its registers: stThread without a clone. */
+export const stRise = libhost.func('st_rise', 'int', ['int', 'int']) as (row: number, child: number) => number
+export const stRest = libhost.func('st_rest', 'void', ['int']) as (row: number) => void
 export const stResume = libhost.func('st_resume', 'int', ['int']) as (row: number) => number
 export const stAwait = libhost.func('st_await', 'int', ['int']) as (row: number) => number
 export const stThreadGone = libhost.func('st_thread_gone', 'int', ['int', 'int']) as (

@@ -204,6 +204,14 @@ void forget_cpu(int i)
 		free_cpus(0);
 }
 
+void anywhere(int i)
+{
+	if (threads[i].apart != 0)
+		set_batch(threads[i].tid, SCHED_OTHER);
+	forget_cpu(i);
+	free_cpus(threads[i].tid);
+}
+
 void share_cpus(void)
 {
 	while (apart_count > 0) {
@@ -278,6 +286,12 @@ static void draw_near(struct thread *t)
 		return;
 	last = now;
 	t->drawn = 1;
+}
+
+void wake_near(int i)
+{
+	if (hold_on(threads[i].tid, stay_on_cpu()) == 0)
+		threads[i].drawn = 1;
 }
 
 void let_go(struct thread *t)

@@ -343,7 +343,6 @@ static int copy_frame(int parent, int child, int64_t delta)
 	       base + SIGNAL_STACK_END - (context - 8));
 	to->context = context + delta;
 	to->stack = stack + delta;
-	to->state = STATE_GUEST;
 	/* An earlier thread may have left it. */
 	to->out_count = 0;
 	if (delta != 0) {
@@ -369,6 +368,13 @@ static int hold_cpu(int i, uint32_t cpu, cpu_set_t *saved)
 	return hold_on(threads[i].tid, cpu);
 }
 
+/* Row c is stopped, with the registers of row i. */
+static void begin_like(int i, int c)
+{
+	memcpy(threads[c].regs, threads[i].regs, sizeof(threads[c].regs));
+	threads[c].trap = TRAP_INTERRUPT;
+}
+
 /* fork: row c (mapped, slot `local` of arena_fd) becomes a copy of row i. 0 or -errno. */
 static int fork_row(int i, int c, int arena_fd)
 {
@@ -385,6 +391,7 @@ static int fork_row(int i, int c, int arena_fd)
 		return -ESRCH;
 	if (threads[c].guest_slot != threads[i].guest_slot || copy_frame(i, c, 0) < 0)
 		return -EFAULT;
+	slot_of(c)->state = STATE_GUEST;
 	slot->args[0] = CLONE_PROCESS_FLAGS;
 	slot->args[1] = order.slot_offset;
 	command(i, COMMAND_FORK);
@@ -412,8 +419,7 @@ static int fork_row(int i, int c, int arena_fd)
 	ret = await(c, &order);
 	if (ret < 0)
 		return -EAGAIN;
-	memcpy(threads[c].regs, threads[i].regs, sizeof(threads[c].regs));
-	threads[c].trap = TRAP_INTERRUPT;
+	begin_like(i, c);
 	return 0;
 }
 
@@ -433,6 +439,7 @@ static int thread_row(int i, int c, int arena_fd)
 		return (int)ret;
 	if (copy_frame(i, c, (int64_t)(addr - threads[i].guest_slot)) < 0)
 		return -EFAULT;
+	slot_of(c)->state = STATE_GUEST;
 	order.clone_stack = slot_of(c)->stack;
 	slot->args[0] = CLONE_THREAD_FLAGS;
 	slot->args[1] = addr;
@@ -452,8 +459,7 @@ static int thread_row(int i, int c, int arena_fd)
 	ret = await(c, NULL);
 	if (ret < 0)
 		return -EAGAIN;
-	memcpy(threads[c].regs, threads[i].regs, sizeof(threads[c].regs));
-	threads[c].trap = TRAP_INTERRUPT;
+	begin_like(i, c);
 	return 0;
 }
 
@@ -477,6 +483,30 @@ static int clone_row(int i, int c, int arena_fd, uint32_t cpu, int (*how)(int, i
 int st_fork(int i, int c, int arena_fd)
 {
 	return clone_row(i, c, arena_fd, threads[i].cpu, fork_row);
+}
+
+/* Whether row c, told to rest, does so. */
+int st_rests(int c)
+{
+	return !threads[c].dead && is_stopped(c);
+}
+
+/* A thread beside row i: row c, which rests, becomes one. 0 or -errno. */
+int st_rise(int i, int c)
+{
+	int pid = threads[c].pid, tid = threads[c].tid;
+
+	if (threads[i].dead)
+		return -ESRCH;
+	run_late_ops(i);
+	begin_row(c, threads[c].guest_slot);
+	threads[c].pid = pid;
+	threads[c].tid = tid;
+	if (copy_frame(i, c, (int64_t)(threads[c].guest_slot - threads[i].guest_slot)) < 0)
+		return -EFAULT;
+	begin_like(i, c);
+	wake_near(c);
+	return 0;
 }
 
 /* On our CPU: the answers to the filter's questions, and the new thread's first trap, are near. */

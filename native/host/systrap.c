@@ -144,6 +144,7 @@ int st_map_slot(int i, int arena_fd, int local)
 	if (i >= high)
 		high = i + 1;
 	begin_row(i, ARENA_BASE + (uint64_t)local * SLOT_SIZE);
+	slot_of(i)->used = 0;
 	/*
 	 * A thread that traps when its memory cgroup is full must still find its stacks, or the kernel kills it with a
 	 * SIGSEGV that is nobody's fault: these pages are there from now on.
@@ -359,6 +360,15 @@ void st_exit_thread(int i)
 {
 	if (!threads[i].dead)
 		command(i, COMMAND_EXIT);
+}
+
+/* The same, but the host's thread stays, for st_rise(). */
+void st_rest(int i)
+{
+	if (threads[i].dead)
+		return;
+	anywhere(i);
+	command(i, COMMAND_REST);
 }
 
 /* The whole process of row i was killed: its rows are no news any more. */

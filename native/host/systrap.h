@@ -145,6 +145,8 @@ void offer_cpu(void);
  * after. Whether it did.
  */
 int fetch_row(int i);
+/* A thread that sleeps is woken on our CPU, and may go from there. */
+void wake_near(int i);
 /* One that was drawn to our CPU has been woken. */
 void let_go(struct thread *t);
 /* A row trapped, `computed` cycles after it went on: may give it and us CPUs apart. */
@@ -152,6 +154,8 @@ void note_trap(int i, uint64_t at, uint32_t computed);
 /* Guests may run everywhere again; for one row: it ends. */
 void share_cpus(void);
 void forget_cpu(int i);
+/* A row's thread may run everywhere, whoever held it where. */
+void anywhere(int i);
 /* Moves a thread (tid 0: us) to a CPU, and holds it there. 0 or -1. */
 int hold_on(int tid, uint32_t cpu);
 /* A clone runs where the sandbox may, wherever its parent is held. */

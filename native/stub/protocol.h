@@ -69,6 +69,7 @@
 #define COMMAND_EXIT 5	 /* end this thread */
 #define COMMAND_RETURN 6 /* the same from a patched site: of the registers only RAX = result is new */
 #define COMMAND_FRAME 7	 /* from a patched site: make a signal frame, as if the call had trapped by SIGSYS */
+#define COMMAND_REST 8	 /* the guest's thread has ended; the host's sleeps until it becomes another one, by COMMAND_RESUME */
 
 /* A row of `ops` that is no system call: copy args[1] bytes (at most 32) from args[2 … 5] to args[0]; 2 bytes at once. */
 #define OP_STORE 0x10000
@@ -252,7 +253,8 @@ struct stub_slot {
 	uint32_t answers[6];	/* 136 */
 	uint64_t stack;		/* 160: stack pointer for the stub's own code, below the frame */
 	uint64_t row;		/* 168: what to write to WAKE_FD: the sentry looks at this row first */
-	uint64_t unused2[2];	/* 176 */
+	uint64_t used;		/* 176: ns of CPU time that the host's thread had used before it became this one */
+	uint64_t unused2;	/* 184 */
 	uint64_t regs[REGS];	/* 192: at a patched site not RAX, ORIG_RAX, R11, EFLAGS, R15 … RBX */
 	uint32_t out_count;	/* 408: pieces of the window to write */
 	uint32_t unused3;	/* 412 */

@@ -76,9 +76,10 @@ stub_site:
 	.set	RDI, REGS + 112
 	.set	RIP, REGS + 128
 	.set	RSP, REGS + 152
-	.set	SITE_RSP, 0x3000 - 16
-	.set	SITE_FLAGS, 0x3000 - 24
-	.set	SITE_RBX, 0x3000 - 32
+	.set	SITE_STACK_TOP, 0x3000
+	.set	SITE_RSP, SITE_STACK_TOP - 16
+	.set	SITE_FLAGS, SITE_STACK_TOP - 24
+	.set	SITE_RBX, SITE_STACK_TOP - 32
 	.set	TRAP_INTERRUPT, 3
 
 	/* Into the slot. A store that changes nothing would take the cache line from the CPU of the sentry, which reads it. */
@@ -261,6 +262,15 @@ stub_thread:
 	ret
 1:	mov	%rbx, %rdi
 	jmp	slot_thread
+
+	/*
+	 * void stub_rest(slot rdi): leaves all that is on the stacks. Goes on at the end of the stack of patched sites, for a
+	 * new signal frame is put where the old one is.
+	 */
+	.globl stub_rest
+stub_rest:
+	lea	SITE_STACK_TOP(%rdi), %rsp
+	call	slot_rest
 
 	/* void slot_return(context rdi): back to guest code through the signal frame. */
 	.globl slot_return

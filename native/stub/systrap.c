@@ -14,6 +14,9 @@
 #define SYS_SIGALTSTACK 131
 #define SYS_FUTEX 202
 #define SYS_EXIT 60
+#define SYS_CLOCK_GETTIME 228
+#define CLOCK_THREAD_CPUTIME_ID 3
+#define NS_PER_S 1000000000UL
 #define FUTEX_WAIT 0
 #define SYSCALL_INSN 0x050f
 #define ERESTARTSYS 512
@@ -24,6 +27,7 @@ extern long stub_fork(uint64_t flags, struct stub_slot *slot, uint64_t offset);
 extern long stub_thread(uint64_t flags, struct stub_slot *slot, uint64_t stack);
 extern void slot_return(uint64_t context) __attribute__((noreturn));
 extern void site_frame(void) __attribute__((noreturn));
+extern void stub_rest(struct stub_slot *slot) __attribute__((noreturn));
 extern long store_two(void *to, uint64_t bytes);
 /* Places in stub.S, not data. */
 extern const char site_leave[], site_leave_end[], site_framed[], copy_start[], copy_end[], copy_failed[];
@@ -160,6 +164,29 @@ static int run_last_ops(struct stub_slot *slot)
 	return slot->op_count == 0 || run_ops(slot) == 0 ? 0 : -1;
 }
 
+/* CPU time of the host's thread in ns. */
+static uint64_t used_cpu(void)
+{
+	long time[2];
+
+	call6(SYS_CLOCK_GETTIME, CLOCK_THREAD_CPUTIME_ID, (long)time, 0, 0, 0, 0);
+	return time[0] * NS_PER_S + time[1];
+}
+
+/* The thread's own CPU clock: the host's, less what was used before. */
+static int clock_answer(struct stub_slot *slot, uint64_t nr)
+{
+	uint64_t now, time[2];
+
+	if (nr != SYS_CLOCK_GETTIME || (uint32_t)slot->regs[RDI] != CLOCK_THREAD_CPUTIME_ID)
+		return 0;
+	now = used_cpu() - slot->used;
+	time[0] = now / NS_PER_S;
+	time[1] = now % NS_PER_S;
+	slot->result = copy_bytes((void *)slot->regs[RSI], time, sizeof(time)) < 0 ? -EFAULT : 0;
+	return 1;
+}
+
 /* Whether the answer to the call, whose name is in the window, is known; it is in `result` then. */
 static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 {
@@ -168,7 +195,7 @@ static int recall(struct stub_slot *slot, uint64_t nr, uint32_t how)
 
 	if (!slot->answered)
 		return 0;
-	if (opened_answer(slot, nr) || action_answer(slot, nr))
+	if (opened_answer(slot, nr) || action_answer(slot, nr) || clock_answer(slot, nr))
 		return 1;
 	if (nr < CALLS && control->checks[nr] != 0 && (result = known_answer(slot, control->checks[nr])) != 0) {
 		slot->result = result;
@@ -264,19 +291,29 @@ static void obey(struct stub_slot *slot)
 		slot->result = stub_thread(slot->args[0], child, child->stack);
 		break;
 	}
+	case COMMAND_REST:
+		stub_rest(slot);
 	case COMMAND_EXIT:
 		call6(SYS_EXIT, 0, 0, 0, 0, 0, 0);
 	}
 }
 
+/* The sentry has no turn, and is told nothing: it looks for this when it wants another thread. */
+static struct published rest(struct stub_slot *slot)
+{
+	slot->used = used_cpu();
+	__atomic_exchange_n(&slot->state, STATE_ASLEEP, __ATOMIC_SEQ_CST);
+	return (struct published){ cycles(), 0 };
+}
+
 /*
  * Runs commands until the sentry lets guest code go on. Entered afresh for each trap, fork child and new thread: nothing
- * on the stack outlives it.
+ * on the stack outlives it. TRAP_NONE: it rests.
  */
 static void slot_loop(struct stub_slot *slot, uint32_t trap)
 {
 	for (;;) {
-		struct published published = publish(slot, trap, 0, 0, 0);
+		struct published published = trap == TRAP_NONE ? rest(slot) : publish(slot, trap, 0, 0, 0);
 		uint32_t now = wait_command(slot, &published);
 
 		if (slot->command == COMMAND_RESUME) {
@@ -293,6 +330,8 @@ static void slot_loop(struct stub_slot *slot, uint32_t trap)
 			slot_return((uint64_t)uc);
 		}
 		obey(slot);
+		if (trap == TRAP_NONE)
+			trap = TRAP_INTERRUPT;
 	}
 }
 
@@ -346,6 +385,11 @@ void __attribute__((used)) slot_site(struct stub_slot *slot, uint64_t nr, uint64
 		}
 		if (slot->command == COMMAND_FRAME)
 			site_frame();
+		/* With all signals blocked: an interrupt for the next thread waits until it has begun. */
+		if (slot->command == COMMAND_REST) {
+			slot->trap = TRAP_NONE;
+			site_frame();
+		}
 		obey(slot);
 	}
 }
@@ -354,6 +398,11 @@ void __attribute__((used)) slot_site(struct stub_slot *slot, uint64_t nr, uint64
 void __attribute__((noreturn, used)) slot_child(struct stub_slot *slot)
 {
 	slot_loop(slot, TRAP_INTERRUPT);
+}
+
+void __attribute__((noreturn, used)) slot_rest(struct stub_slot *slot)
+{
+	slot_loop(slot, TRAP_NONE);
 }
 
 /* First code of a new thread. Signals are blocked until it resumes. */
@@ -445,6 +494,8 @@ void __attribute__((used)) slot_trap(int sig, const siginfo_t *info, struct ucon
 	} else if (sig == SIGSYS && sc->rip == (uint64_t)site_framed) {
 		/* slot->trap says why; the window of a call in progress stays. */
 		trap = slot->trap;
+		if (trap == TRAP_NONE)
+			stub_rest(slot);
 		if (trap == TRAP_SYSCALL)
 			save_bases(slot);
 		else

@@ -21,8 +21,8 @@ export interface CgroupWrite {
 export const OWN_MEMORY = 128 * 1024 * 1024
 /** Of a VM: its kernel, the emulator with its translated code, and two Node processes. */
 export const VM_MEMORY = 512 * 1024 * 1024
-/** Threads of two Node processes (11 each), the zygote and stubs that are being reaped. */
-export const OWN_TASKS = 64
+/** Threads of two Node processes (11 each), the zygote, stubs that are being reaped, and 32 threads that rest (systrap). */
+export const OWN_TASKS = 96
 
 type Limits = Resources
 

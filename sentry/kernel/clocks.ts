@@ -6,7 +6,7 @@
 import { clockGettime } from '../../native/host.ts'
 import { EFAULT, EINVAL } from '../abi/errno.ts'
 import { groupCpu } from './cpu-times.ts'
-import { hostPidFile } from './host-proc.ts'
+import { hostThreadCpuNs } from './host-proc.ts'
 import { DEAD, type Task } from './task.ts'
 
 const CLOCK_PROCESS_CPUTIME_ID = 2
@@ -29,7 +29,7 @@ export function clockNow(clock: number, out: Uint32Array): number {
 /** CPU time of one thread in ns. */
 export function threadCpuNs(t: Task): number {
   if (t.state === DEAD) return 0
-  return Number(hostPidFile(t.thread.space.hostPid, `task/${t.thread.hostTid}/schedstat`).split(' ')[0]) || 0
+  return hostThreadCpuNs(t.thread)
 }
 
 /** How to read a CPU clock (own, or made by clock_getcpuclockid(3) from a guest id); null: no such clock. */

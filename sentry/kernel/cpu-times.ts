@@ -9,7 +9,7 @@
  * each ledger is told then, and passes it on to who waited for it meanwhile.
  */
 import type { UsageSink } from '../platform/platform.ts'
-import { hostPidFile, readHostCpu, readHostUsage } from './host-proc.ts'
+import { hostPidFile, hostThreadCpuNs, readHostCpu, readHostUsage } from './host-proc.ts'
 import type { Task } from './task.ts'
 import type { ThreadGroup } from './thread-group.ts'
 
@@ -112,7 +112,7 @@ export function cpuLeave(t: Task, last: boolean): void {
 /** CPU time of one thread, from the host's figures for its thread. */
 export function taskCpu(t: Task): { userNs: number; systemNs: number } {
   const dir = `task/${t.thread.hostTid}`
-  const total = Number(hostPidFile(t.thread.space.hostPid, `${dir}/schedstat`).split(' ')[0]) || 0
+  const total = hostThreadCpuNs(t.thread)
   const stat = hostPidFile(t.thread.space.hostPid, `${dir}/stat`)
   const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const user = Number(field[11]) || 0

@@ -6,6 +6,7 @@
  * used. Everything degrades to a harmless value when the host's /proc is not there. Guests never see a host pid.
  */
 import { clockGettime, close, openat, pread, raw } from '../../native/host.ts'
+import type { GuestThread } from '../platform/platform.ts'
 
 const O_RDONLY = 0
 const O_CLOEXEC = 0o2000000
@@ -132,6 +133,12 @@ export function hostPidFile(hostPid: number, name: string): string {
   const text = readFd(fd)
   close(fd)
   return text
+}
+
+/** CPU time of a guest's thread in ns. */
+export function hostThreadCpuNs(thread: GuestThread): number {
+  const ns = Number(hostPidFile(thread.space.hostPid, `task/${thread.hostTid}/schedstat`).split(' ')[0])
+  return Math.max(0, (ns || 0) - thread.cpuBefore)
 }
 
 /** The first page of [start, end) that a stub process has touched, or `end`. */

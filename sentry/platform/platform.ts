@@ -29,6 +29,8 @@ export interface GuestThread {
   wholeRegs(): void
   readonly space: AddressSpace
   readonly hostTid: number
+  /** CPU time in ns that the host's thread had used before it became this one. */
+  readonly cpuBefore: number
   /** TRAP_* of the last stop, and its details for a fault. */
   trap: number
   signo: number

@@ -50,6 +50,23 @@ const FUTEX_NATIVE = [0, 1, 3, 4, 5, 9, 10]
 /** NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE REMOVE DONTFORK DOFORK HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP WIPEONFORK KEEPONFORK COLD PAGEOUT POPULATE_READ POPULATE_WRITE. */
 const ADVICE = [0, 1, 2, 3, 4, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]
 
+/** Negative clock ids name other processes' CPU clocks. */
+const clocks = (from: number, to: number): SeccompRule => ({
+  nr: SYS_clock_gettime,
+  args: [
+    { arg: 0, op: 'ge', value: from, width: 32 },
+    { arg: 0, op: 'le', value: to, width: 32 },
+  ],
+  action: SECCOMP_ALLOW,
+})
+/** A thread of the host's may have been another one of the guest's: the stub takes off what that one used. */
+const THREAD_CPUTIME = 3
+const SYSTRAP_CLOCKS: readonly SeccompRule[] = [
+  clocks(0, THREAD_CPUTIME - 1),
+  { ...clocks(THREAD_CPUTIME, THREAD_CPUTIME), ip: inStub },
+  clocks(THREAD_CPUTIME + 1, 11),
+]
+
 /** What the stub of systrap needs besides: traps are signals there, and it orders its clones itself. */
 const SYSTRAP_RULES: readonly SeccompRule[] = [
   { nr: [SYS_rt_sigreturn, SYS_sigaltstack], ip: inStub, action: SECCOMP_ALLOW },
@@ -79,8 +96,7 @@ export function guestFilter(trapped: number, systrap = false): Uint8Array {
       action: SECCOMP_ALLOW,
     })),
     { nr: [SYS_sched_yield, SYS_gettimeofday, SYS_time, SYS_getcpu], action: SECCOMP_ALLOW },
-    // Negative clock ids name other processes' CPU clocks.
-    { nr: SYS_clock_gettime, args: [{ arg: 0, op: 'le', value: 11, width: 32 }], action: SECCOMP_ALLOW },
+    ...(systrap ? SYSTRAP_CLOCKS : [clocks(0, 11)]),
     // For the stub only.
     {
       nr: SYS_mmap,

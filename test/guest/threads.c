@@ -318,3 +318,139 @@ TEST(names) {
   CHECK_STR(name, "fifteen-letters");
   CHECK_STR(get_file("/proc/self/comm"), "fifteen-letters\n");
 }
+
+/* What a thread leaves behind is not the next one's. */
+static unsigned control_word(void) {
+  unsigned value;
+  __asm__ volatile("stmxcsr %0" : "=m"(value));
+  return value;
+}
+static void set_control_word(unsigned value) { __asm__ volatile("ldmxcsr %0" : : "m"(value)); }
+struct begun {
+  unsigned mxcsr;
+  int masked, alternate, cpus, bits;
+  long cpu_ns;
+};
+static void *leave_traces(void *out) {
+  struct begun *begun = out;
+  struct timespec ts;
+  sigset_t set;
+  stack_t stack;
+  cpu_set_t cpus;
+  static _Thread_local char alternate[16384];
+
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  begun->cpu_ns = ts.tv_sec * 1000000000L + ts.tv_nsec;
+  begun->mxcsr = control_word();
+  pthread_sigmask(SIG_SETMASK, NULL, &set);
+  begun->masked = sigismember(&set, SIGUSR1);
+  sigaltstack(NULL, &stack);
+  begun->alternate = !(stack.ss_flags & SS_DISABLE);
+  sched_getaffinity(0, sizeof(cpus), &cpus);
+  begun->cpus = CPU_COUNT(&cpus);
+  do
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  while (ts.tv_sec == 0 && ts.tv_nsec - begun->cpu_ns < 30000000);
+  set_control_word(control_word() ^ 0x2000);
+  sigaddset(&set, SIGUSR2);
+  pthread_sigmask(SIG_SETMASK, &set, NULL);
+  sigaltstack(&(stack_t){.ss_sp = alternate, .ss_size = sizeof(alternate)}, NULL);
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+    if (CPU_ISSET(cpu, &cpus)) {
+      CPU_ZERO(&cpus);
+      CPU_SET(cpu, &cpus);
+      break;
+    }
+  CHECK_EQ(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+  return NULL;
+}
+TEST(one_after_another) {
+  unsigned before = control_word();
+  sigset_t set;
+  cpu_set_t cpus;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  sched_getaffinity(0, sizeof(cpus), &cpus);
+  for (int i = 0; i < 6; i++) {
+    struct begun begun;
+    pthread_t t;
+    pthread_sigmask(i & 1 ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+    set_control_word(i & 2 ? before | 0x4000 : before);
+    REQUIRE(pthread_create(&t, NULL, leave_traces, &begun) == 0);
+    pthread_join(t, NULL);
+    CHECK_EQ(begun.masked, i & 1);
+    CHECK_EQ(begun.mxcsr, i & 2 ? before | 0x4000 : before);
+    CHECK_EQ(begun.alternate, 0);
+    CHECK_EQ(begun.cpus, CPU_COUNT(&cpus));
+    CHECK(begun.cpu_ns < 20000000);
+  }
+  set_control_word(before);
+}
+
+static sem_t met;
+static void meet_signal(int sig) {
+  (void)sig;
+  sem_post(&met);
+}
+static volatile int leave;
+static void *wait_to_leave(void *arg) {
+  while (!leave) sched_yield();
+  return arg;
+}
+TEST(signal_as_it_begins) {
+  signal(SIGUSR1, meet_signal);
+  sem_init(&met, 0, 0);
+  for (int i = 0; i < 300; i++) {
+    pthread_t t;
+    leave = 0;
+    REQUIRE(pthread_create(&t, NULL, wait_to_leave, NULL) == 0);
+    REQUIRE(pthread_kill(t, SIGUSR1) == 0);
+    while (sem_wait(&met) < 0) REQUIRE(errno == EINTR);
+    leave = 1;
+    pthread_join(t, NULL);
+  }
+}
+
+static pthread_mutex_t robust;
+static void *die_with_it(void *arg) {
+  pthread_mutex_lock(&robust);
+  return arg;
+}
+TEST(owner_dies_and_another_begins) {
+  pthread_mutexattr_t attr;
+  pthread_mutexattr_init(&attr);
+  pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+  pthread_mutex_init(&robust, &attr);
+  for (int i = 0; i < 20; i++) {
+    pthread_t t, next;
+    REQUIRE(pthread_create(&t, NULL, die_with_it, NULL) == 0);
+    pthread_join(t, NULL);
+    REQUIRE(pthread_create(&next, NULL, echo, NULL) == 0);
+    REQUIRE(pthread_mutex_lock(&robust) == EOWNERDEAD);
+    REQUIRE(pthread_mutex_consistent(&robust) == 0);
+    pthread_mutex_unlock(&robust);
+    pthread_join(next, NULL);
+  }
+}
+
+TEST(threads_and_vforks_in_turn) {
+  for (int i = 0; i < 40; i++) {
+    pthread_t t;
+    int status;
+    pid_t pid = vfork();
+    if (pid == 0) _exit(i & 127);
+    REQUIRE(pid > 0);
+    REQUIRE(pthread_create(&t, NULL, echo, NULL) == 0);
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(WEXITSTATUS(status), i & 127);
+    pthread_join(t, NULL);
+    pid = fork();
+    if (pid == 0) {
+      pthread_create(&t, NULL, echo, NULL);
+      pthread_join(t, NULL);
+      _exit(3);
+    }
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(WEXITSTATUS(status), 3);
+  }
+}

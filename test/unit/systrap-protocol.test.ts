@@ -48,7 +48,7 @@ const FIELDS = ['trap', 'signo', 'code', 'tid', 'fault_addr', 'trapno', 'error_c
 const TURN_FIELDS = ['timeout', 'now', 'resume', 'row', 'count', 'events']
 const SLOT_FIELDS =
   'state command trap op_count result nr trapped_at computed cpu entry order flags self signo code trapno error_code ' +
-  'fault_addr context interrupted stack args obeyed resumed_at waited ' +
+  'fault_addr context interrupted stack used args obeyed resumed_at waited ' +
   'out_count in_len in_addr answered answers regs out memo memo_turn row root root_turn opened actions'
 const ACTIONS_FIELDS = ['told', 'changed', 'action']
 const OPENED_FIELDS = ['fd', 'changes', 'put_off', 'len', 'stat']

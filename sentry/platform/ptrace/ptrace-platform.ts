@@ -68,6 +68,7 @@ class PtraceThread implements GuestThread {
   readonly regs: Uint32Array
   readonly space: PtraceSpace
   readonly hostTid: number
+  readonly cpuBefore = 0
   readonly slot: number
   private readonly words: Uint32Array
   trapno = 0

@@ -7,6 +7,8 @@ import type { SystrapThread } from './thread.ts'
 interface Driver {
   /** control->names, ->roots, ->changes. */
   readonly names: Uint32Array
+  /** Host threads that rest in all processes. */
+  resting: number
   readonly endUsage: { expect(hostPid: number, sink: UsageSink): void }
   /** Lets a thread go on with the next wait. */
   resume(row: number): void

@@ -3,7 +3,16 @@
  */
 import * as host from '../../../native/host.ts'
 import { ptVmRead, ptVmWrite } from '../../../native/ptrace.ts'
-import { stAbandon, stBatch, stBatchLater, stEndProcess, stKeepArena, stThreadGone } from '../../../native/systrap.ts'
+import {
+  stAbandon,
+  stBatch,
+  stBatchLater,
+  stEndProcess,
+  stKeepArena,
+  stRest,
+  stRests,
+  stThreadGone,
+} from '../../../native/systrap.ts'
 import { getReg, RIP, setReg } from '../amd64/registers.ts'
 import type { MemoryOps } from '../memory-ops.ts'
 import { type AddressSpace, type GuestThread, TRAP_INTERRUPT, type UsageSink } from '../platform.ts'
@@ -14,6 +23,9 @@ import type { SystrapThread } from './thread.ts'
 
 /** Local slots whose threads may still be on their way out, looked at per allocation. */
 const MAX_PROBES = 4
+/** Host threads that are kept for the next ones, in a process and in all (OWN_TASKS of runsc-cli/cgroup/limits.ts). */
+const MAX_RESTING = 4
+const MAX_RESTING_IN_ALL = 32
 const SYSCALL_SIZE = 2
 const CODE_BYTES = new Uint8Array(1024)
 
@@ -23,6 +35,8 @@ export class SystrapSpace implements AddressSpace {
   readonly arenaFd: number
   /** Slots of threads that were told to exit; free once the host thread is gone. */
   readonly leaving: { local: number; tid: number }[] = []
+  /** Threads that ended, whose host threads sleep until they become others: to clone one costs ten times as much. */
+  private readonly resting: SystrapThread[] = []
   private nextLocal: number
   private dead = false
   /** A child had our arena for a moment; a hostile one may have kept it. */
@@ -49,6 +63,30 @@ export class SystrapSpace implements AddressSpace {
   }
   putBack(local: number): void {
     this.leaving.push({ local, tid: 0x7fffffff })
+  }
+  /** Keeps the host's thread of one that ends; false: it has to end, too. */
+  rest(thread: SystrapThread): boolean {
+    if (this.resting.length === MAX_RESTING || driver!.resting === MAX_RESTING_IN_ALL) return false
+    stRest(thread.row)
+    driver!.forget(thread)
+    this.keepResting(thread)
+    return true
+  }
+  keepResting(thread: SystrapThread): void {
+    this.resting.push(thread)
+    driver!.resting++
+    stAbandon(thread.row)
+  }
+  /** One that rests, and does so no more, or null. */
+  takeResting(): SystrapThread | null {
+    for (let i = this.resting.length - 1; i >= 0; i--) {
+      const thread = this.resting[i]!
+      if (stRests(thread.row) === 0) continue
+      this.resting.splice(i, 1)
+      driver!.resting--
+      return thread
+    }
+    return null
   }
 
   /** See GuestThread.patchCallSite(). */
@@ -115,7 +153,8 @@ export class SystrapSpace implements AddressSpace {
   kill(): void {
     if (this.dead) return
     this.dead = true
-    const alone = this.threads.length === 1 && this.leaving.length === 0
+    const { resting } = this
+    const alone = this.threads.length === 1 && this.leaving.length === 0 && resting.length === 0
     if (!alone || stEndProcess(this.threads[0]!.row) < 0) host.kill(this.hostPid, 9)
     for (const thread of this.threads) {
       thread.owner = null
@@ -126,7 +165,10 @@ export class SystrapSpace implements AddressSpace {
       if (kept) driver!.forget(thread)
       else driver!.retire(thread)
     }
+    for (const thread of resting) driver!.retire(thread)
     this.threads.length = 0
+    driver!.resting -= resting.length
+    resting.length = 0
     if (!kept) host.close(this.arenaFd)
   }
   /** No slot but that of the process's first thread was ever mapped, nor in any other process. */

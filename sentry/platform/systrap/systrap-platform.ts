@@ -18,6 +18,7 @@ import {
   stMapSlot,
   stNewArena,
   stResume,
+  stRise,
   stSetCall,
   stSetIds,
   stSetListener,
@@ -116,6 +117,7 @@ export class SystrapPlatform implements Platform {
   /** What goes into a wait and comes out of it. */
   private readonly times: Float64Array
   private readonly words: Int32Array
+  resting = 0
   readonly endUsage = new EndUsage()
   readonly names: Uint32Array
   readonly known: NameTable
@@ -250,6 +252,13 @@ export class SystrapPlatform implements Platform {
 
   newThread(parent: SystrapThread): GuestThread | number {
     const { space } = parent
+    const rested = space.takeResting()
+    if (rested !== null) {
+      const ret = stRise(parent.row, rested.row)
+      if (ret >= 0) return this.adopt(rested.row, space, rested.local)
+      space.keepResting(rested)
+      return ret
+    }
     const local = space.allocateLocal()
     const row = local < 0 ? -1 : this.allocateRow()
     if (row < 0) return -EAGAIN

@@ -41,12 +41,15 @@ const FUTEX_WAKE = 1
 const FUTEX_WAKE_OP = 5
 const FUTEX_OP_OR_SHIFT = 0xa0000000
 const SLOT_UNUSED = 0xfc0
+/* struct stub_slot, in u32 words. */
+const SLOT_USED = 44
 
 export class SystrapThread implements GuestThread {
   readonly regs: Uint32Array
   readonly space: SystrapSpace
   readonly row: number
   readonly local: number
+  readonly cpuBefore: number
   private readonly words: Uint32Array
   private readonly window: SlotWindow
   private readonly opened: SlotOpened
@@ -62,6 +65,8 @@ export class SystrapThread implements GuestThread {
     this.local = local
     this.space = space
     const slot = stSlot(row)
+    const used = new Uint32Array(slot, 4 * SLOT_USED, 2)
+    this.cpuBefore = used[0]! + used[1]! * TWO32
     this.window = new SlotWindow(slot)
     this.opened = new SlotOpened(slot)
     this.actions = new SlotActions(slot)
@@ -182,6 +187,7 @@ export class SystrapThread implements GuestThread {
     const { space } = this
     this.owner = null
     space.threads.splice(space.threads.indexOf(this), 1)
+    if (space.rest(this)) return
     space.leaving.push({ local: this.local, tid: this.hostTid })
     stExitThread(this.row)
     stAbandon(this.row)
