@@ -12,51 +12,29 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/seccomp.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/user.h>
 #include <ucontext.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "stub/protocol.h"
+#include "ptrace.h"
 #include "zygote.h"
 
-#define SLOTS 32768
-
-/* Mirrored by sentry/platform/ptrace/thread.ts. */
-struct slot {
-	struct user_regs_struct regs; /* 27 × 8 = 216 bytes */
-	uint32_t trap;		      /* 216 */
-	int32_t signo;		      /* 220 */
-	int32_t code;		      /* 224 */
-	int32_t tid;		      /* 228 */
-	uint64_t fault_addr;	      /* 232 */
-	uint32_t zombie;	      /* 240: its end is no news */
-	uint32_t at_entry;	      /* 244: stands at the seccomp stop of a call that has not been skipped yet */
-};
-
-static struct slot *slots;
-static uint32_t slot_of_tid[1 << 22]; /* slot + 1; pages are touched only where there are threads */
-static int epfd = -1, sigfd = -1, listener = -1;
-/* A SIGCHLD was read while waiting for one thread: others may have stopped too. */
-static int rescan = 1;
+uint32_t tracer_slot_of_tid[1 << 22];
+struct tracer tracer = { .epfd = -1, .sigfd = -1, .listener = -1, .rescan = 1 };
 
 struct slot *pt_slots(void)
 {
-	return slots;
+	return tracer.slots;
 }
 
 int pt_slot_count(void)
@@ -131,50 +109,41 @@ int pt_init(void)
 	sigset_t set;
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = UINT32_MAX };
 
-	slots = mmap(NULL, sizeof(struct slot) * SLOTS, PROT_READ | PROT_WRITE,
+	tracer.slots = mmap(NULL, sizeof(struct slot) * SLOTS, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (slots == MAP_FAILED)
+	if (tracer.slots == MAP_FAILED)
 		return -errno;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	block_sigchld_everywhere();
-	sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	epfd = epoll_create1(EPOLL_CLOEXEC);
-	if (sigfd < 0 || epfd < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, sigfd, &ev) < 0)
+	tracer.sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	tracer.epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (tracer.sigfd < 0 || tracer.epfd < 0 || epoll_ctl(tracer.epfd, EPOLL_CTL_ADD, tracer.sigfd, &ev) < 0)
 		return -errno;
-	return epfd;
+	return tracer.epfd;
 }
 
 int pt_watch(int op, int fd, unsigned events, unsigned data)
 {
 	struct epoll_event ev = { .events = events, .data.u32 = data };
 
-	if (epoll_ctl(epfd, op, fd, &ev) < 0)
+	if (epoll_ctl(tracer.epfd, op, fd, &ev) < 0)
 		return -errno;
 	watched_fds += op == EPOLL_CTL_ADD ? 1 : op == EPOLL_CTL_DEL ? -1 : 0;
 	return 0;
 }
 
-static void drain_sigfd(void)
+void tracer_adopt(int s, pid_t tid)
 {
-	struct signalfd_siginfo info;
-
-	while (read(sigfd, &info, sizeof(info)) == sizeof(info))
-		;
-	rescan = 1;
+	memset(&tracer.slots[s], 0, sizeof(struct slot));
+	tracer.slots[s].tid = tid;
+	tracer_slot_of_tid[tid] = s + 1;
 }
 
-static void adopt(int s, pid_t tid)
+void tracer_forget(struct slot *slot)
 {
-	memset(&slots[s], 0, sizeof(struct slot));
-	slots[s].tid = tid;
-	slot_of_tid[tid] = s + 1;
-}
-
-static void forget(struct slot *slot)
-{
-	slot_of_tid[slot->tid] = 0;
+	tracer_slot_of_tid[slot->tid] = 0;
 	slot->tid = 0;
 }
 
@@ -184,8 +153,7 @@ static void forget(struct slot *slot)
 	(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |                \
 	 PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD)
 
-/* Waits for one thread to stop or end. Returns its wait status. */
-static int wait_tid(pid_t tid)
+int tracer_wait_tid(pid_t tid)
 {
 	int status;
 
@@ -193,11 +161,6 @@ static int wait_tid(pid_t tid)
 		if (errno != EINTR)
 			return -1;
 	return status;
-}
-
-static int is_event_stop(int status)
-{
-	return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP;
 }
 
 /*
@@ -218,286 +181,18 @@ int pt_zygote(int s, int stub_fd, int wake_fd, int control_fd, int arena_fd, int
 		waitpid(pid, &status, __WALL);
 		return -err;
 	}
-	status = wait_tid(pid);
+	status = tracer_wait_tid(pid);
 	if (!WIFSTOPPED(status))
 		return -ECHILD;
-	adopt(s, pid);
-	ptrace(PTRACE_GETREGS, pid, 0, &slots[s].regs);
-	slots[s].regs.orig_rax = -1;
+	tracer_adopt(s, pid);
+	ptrace(PTRACE_GETREGS, pid, 0, &tracer.slots[s].regs);
+	tracer.slots[s].regs.orig_rax = -1;
 	return 0;
-}
-
-/* ---- running the stub in a stopped thread ------------------------------------------------------------------------ */
-
-struct expected {
-	const double *rows;
-	int count;
-	int next;
-};
-
-static void answer(const struct seccomp_notif *req, int error, unsigned flags)
-{
-	struct seccomp_notif_resp resp = { .id = req->id, .error = error, .flags = flags };
-
-	ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
-}
-
-/*
- * One seccomp notification: a file mapping. Continued only if it is the one that was ordered for this thread, with
- * exactly those arguments; register arguments cannot change after the check. `donated` says whether fd 5 was filled.
- */
-static void take_notification(pid_t tid, struct expected *exp)
-{
-	struct seccomp_notif req;
-	const double *row = NULL;
-
-	memset(&req, 0, sizeof(req));
-	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
-		return;
-	if (exp != NULL && (pid_t)req.pid == tid)
-		while (exp->next < exp->count && row == NULL) {
-			row = exp->rows + 8 * exp->next++;
-			if (row[7] < 0)
-				row = NULL;
-		}
-	if (row != NULL && req.data.nr == SYS_mmap && req.data.args[0] == (uint64_t)row[1] &&
-	    req.data.args[1] == (uint64_t)row[2] && req.data.args[2] == (uint64_t)row[3] &&
-	    req.data.args[3] == (uint64_t)row[4] && req.data.args[4] == DONATED_FD && req.data.args[5] == (uint64_t)row[6]) {
-		struct seccomp_notif_addfd add = { .id = req.id,
-						   .srcfd = (unsigned)row[7],
-						   .newfd = DONATED_FD,
-						   .flags = SECCOMP_ADDFD_FLAG_SETFD,
-						   .newfd_flags = O_CLOEXEC };
-
-		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) == DONATED_FD) {
-			answer(&req, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
-			return;
-		}
-	}
-	answer(&req, -EPERM, 0);
-}
-
-/* Threads that ended while the stub ran in them: their wait status is spent, so pt_wait has to tell. */
-static struct {
-	int slot;
-	pid_t tid;
-} ended[SLOTS];
-static int ended_count;
-
-static void gone(struct slot *slot)
-{
-	slot->trap = TRAP_GONE;
-	if (ended_count < SLOTS) {
-		ended[ended_count].slot = slot - slots;
-		ended[ended_count++].tid = slot->tid;
-	}
-}
-
-/* The next of them that still is the thread of its slot, or -1. */
-static int report_ended(void)
-{
-	while (ended_count > 0) {
-		int s = ended[--ended_count].slot;
-
-		if (slots[s].tid == ended[ended_count].tid && slots[s].trap == TRAP_GONE && !slots[s].zombie)
-			return s;
-	}
-	return -1;
-}
-
-/*
- * Continues a thread whose registers point into the stub until its int3. Other stops on the way are dropped: an
- * interrupt is asked for again. Returns 0, or -ESRCH when the thread ended.
- */
-static int run_stub(struct slot *slot, struct user_regs_struct *regs, struct expected *exp)
-{
-	pid_t tid = slot->tid;
-	int interrupted = 0, status, ret = 0;
-
-	slot->at_entry = 0;
-	regs->orig_rax = -1;
-	if (ptrace(PTRACE_SETREGS, tid, 0, regs) < 0 || ptrace(PTRACE_CONT, tid, 0, 0) < 0)
-		goto lost;
-	for (;;) {
-		if (exp == NULL) {
-			status = wait_tid(tid);
-		} else {
-			pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
-
-			if (got == 0) {
-				struct pollfd fds[2] = { { listener, POLLIN, 0 }, { sigfd, POLLIN, 0 } };
-
-				poll(fds, 2, -1);
-				if (fds[0].revents & POLLIN)
-					take_notification(tid, exp);
-				if (fds[1].revents & POLLIN)
-					drain_sigfd();
-				continue;
-			}
-			if (got < 0)
-				goto lost;
-		}
-		if (!WIFSTOPPED(status))
-			goto lost;
-		if (is_event_stop(status)) {
-			interrupted = 1;
-		} else if (WSTOPSIG(status) == SIGTRAP && status >> 16 == 0) {
-			break;
-		} else if (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGILL) {
-			/* The guest unmapped or overwrote its stub: the process cannot go on. */
-			kill(tid, SIGKILL);
-		}
-		ptrace(PTRACE_CONT, tid, 0, 0);
-	}
-	if (ptrace(PTRACE_GETREGS, tid, 0, regs) < 0)
-		goto lost;
-	rescan = 1;
-	if (interrupted)
-		ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-	return ret;
-lost:
-	gone(slot);
-	return -ESRCH;
-}
-
-/* One host call in a stopped thread. Its own registers stay as they are in the slot. */
-long pt_call(int s, long nr, long a, long b, long c, long d, long e, long f)
-{
-	struct user_regs_struct regs = slots[s].regs;
-
-	regs.rip = STUB_ONE;
-	regs.rax = nr;
-	regs.rdi = a;
-	regs.rsi = b;
-	regs.rdx = c;
-	regs.r10 = d;
-	regs.r8 = e;
-	regs.r9 = f;
-	if (run_stub(&slots[s], &regs, NULL) < 0)
-		return -ESRCH;
-	return (long)regs.rax;
-}
-
-/* Runs `count` operations (rows of sentry/platform/memory-ops.ts). 0 or -errno of the first that failed. */
-long pt_batch(int s, const double *rows, int count)
-{
-	struct slot *slot = &slots[s];
-	struct user_regs_struct regs = slot->regs;
-	struct expected exp = { rows, count, 0 };
-	uint64_t ops[64][8];
-	struct iovec local, remote;
-	int files = 0, n = 0;
-
-	if (count < 1 || count > 60)
-		return -E2BIG;
-	for (int i = 0; i < count; i++) {
-		const double *row = rows + 8 * i;
-
-		for (int j = 0; j < 7; j++)
-			ops[n][j] = row[j] < 0 ? (uint64_t)(int64_t)row[j] : (uint64_t)row[j];
-		if (row[7] >= 0) {
-			ops[n][5] = DONATED_FD;
-			files = 1;
-		}
-		n++;
-	}
-	if (files) {
-		memset(ops[n], 0, sizeof(ops[n]));
-		ops[n][0] = SYS_close;
-		ops[n][1] = DONATED_FD;
-		n++;
-	}
-	if (n == 1) {
-		long ret = pt_call(s, ops[0][0], ops[0][1], ops[0][2], ops[0][3], ops[0][4], ops[0][5], ops[0][6]);
-
-		return (unsigned long)ret > -4096UL ? ret : 0;
-	}
-	local = (struct iovec){ ops, n * sizeof(ops[0]) };
-	remote = (struct iovec){ (void *)STUB_OPS, n * sizeof(ops[0]) };
-	if (process_vm_writev(slot->tid, &local, 1, &remote, 1, 0) != (ssize_t)local.iov_len)
-		return -EFAULT;
-	regs.rip = STUB_BATCH;
-	regs.r12 = STUB_OPS;
-	regs.r13 = n;
-	if (run_stub(slot, &regs, files ? &exp : NULL) < 0)
-		return -ESRCH;
-	if (regs.rax > -4096UL) {
-		if (files)
-			pt_call(s, SYS_close, DONATED_FD, 0, 0, 0, 0, 0);
-		return (long)regs.rax;
-	}
-	return 0;
-}
-
-/* ---- threads ----------------------------------------------------------------------------------------------------- */
-
-/*
- * Clones a stopped thread; the child lands in slot c, stopped, with the registers of the parent. If the parent stands at
- * a seccomp stop, its call becomes the clone; else the stub makes it. 0 or -errno.
- */
-int pt_clone(int s, int c, unsigned long flags)
-{
-	struct slot *slot = &slots[s];
-	struct user_regs_struct regs = slot->regs;
-	pid_t tid = slot->tid, child = 0;
-	int direct = slot->at_entry, status, started = direct, interrupted = 0;
-
-	slot->at_entry = 0;
-
-	regs.rdi = flags;
-	regs.rsi = regs.rdx = regs.r10 = regs.r8 = 0;
-	if (direct) {
-		regs.orig_rax = SYS_clone;
-	} else {
-		regs.orig_rax = -1;
-		regs.rax = SYS_clone;
-		regs.rip = STUB_ONE;
-	}
-	if (ptrace(PTRACE_SETREGS, tid, 0, &regs) < 0 || ptrace(direct ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, 0) < 0)
-		goto lost;
-	for (;;) {
-		int event;
-
-		status = wait_tid(tid);
-		if (!WIFSTOPPED(status))
-			goto lost;
-		event = status >> 16;
-		if (event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK) {
-			unsigned long msg = 0;
-
-			ptrace(PTRACE_GETEVENTMSG, tid, 0, &msg);
-			child = msg;
-		} else if (event == PTRACE_EVENT_SECCOMP) {
-			started = 1;
-		} else if (event == PTRACE_EVENT_STOP) {
-			interrupted = 1;
-		} else if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-			break;
-		}
-		if (ptrace(started ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, 0) < 0)
-			goto lost;
-	}
-	rescan = 1;
-	ptrace(PTRACE_GETREGS, tid, 0, &regs);
-	if (interrupted)
-		ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-	if (child == 0)
-		return (long)regs.rax < 0 ? (int)regs.rax : -EAGAIN;
-	status = wait_tid(child);
-	if (!WIFSTOPPED(status))
-		return -EAGAIN;
-	adopt(c, child);
-	slots[c].regs = slot->regs;
-	slots[c].regs.orig_rax = -1;
-	return 0;
-lost:
-	gone(slot);
-	return -ESRCH;
 }
 
 int pt_resume(int s)
 {
-	struct slot *slot = &slots[s];
+	struct slot *slot = &tracer.slots[s];
 
 	if (slot->trap == TRAP_GONE)
 		return -ESRCH;
@@ -511,36 +206,36 @@ int pt_resume(int s)
 /* Lets the zygote run from `rip` without a tracer. */
 int pt_detach(int s, unsigned long rip)
 {
-	struct user_regs_struct regs = slots[s].regs;
-	pid_t tid = slots[s].tid;
+	struct user_regs_struct regs = tracer.slots[s].regs;
+	pid_t tid = tracer.slots[s].tid;
 
 	regs.rip = rip;
 	regs.orig_rax = -1;
 	if (ptrace(PTRACE_SETREGS, tid, 0, &regs) < 0 || ptrace(PTRACE_DETACH, tid, 0, 0) < 0)
 		return -errno;
-	forget(&slots[s]);
+	tracer_forget(&tracer.slots[s]);
 	return 0;
 }
 
 int pt_sigfd(void)
 {
-	return sigfd;
+	return tracer.sigfd;
 }
 
 int pt_interrupt(int s)
 {
-	return ptrace(PTRACE_INTERRUPT, slots[s].tid, 0, 0) < 0 ? -errno : 0;
+	return ptrace(PTRACE_INTERRUPT, tracer.slots[s].tid, 0, 0) < 0 ? -errno : 0;
 }
 
 /* Ends one stopped thread; its slot is free when its end was collected. */
 void pt_exit_thread(int s)
 {
-	struct slot *slot = &slots[s];
+	struct slot *slot = &tracer.slots[s];
 	struct user_regs_struct regs = slot->regs;
 
 	slot->zombie = 1;
 	if (slot->trap == TRAP_GONE) {
-		forget(slot);
+		tracer_forget(slot);
 		return;
 	}
 	regs.orig_rax = -1;
@@ -554,28 +249,28 @@ void pt_exit_thread(int s)
 /* The end of this thread, expected or past, is no news any more. */
 void pt_abandon(int s)
 {
-	struct slot *slot = &slots[s];
+	struct slot *slot = &tracer.slots[s];
 
 	slot->zombie = 1;
 	if (slot->trap == TRAP_GONE)
-		forget(slot);
+		tracer_forget(slot);
 }
 
 int pt_slot_tid(int s)
 {
-	return slots[s].tid;
+	return tracer.slots[s].tid;
 }
 
 int pt_slot_free(int s)
 {
-	return slots[s].tid == 0;
+	return tracer.slots[s].tid == 0;
 }
 
 long pt_get_fpu(int s, void *buf, unsigned long len)
 {
 	struct iovec iov = { buf, len };
 
-	if (ptrace(PTRACE_GETREGSET, slots[s].tid, NT_X86_XSTATE, &iov) < 0)
+	if (ptrace(PTRACE_GETREGSET, tracer.slots[s].tid, NT_X86_XSTATE, &iov) < 0)
 		return -errno;
 	return iov.iov_len;
 }
@@ -584,7 +279,7 @@ long pt_set_fpu(int s, void *buf, unsigned long len)
 {
 	struct iovec iov = { buf, len };
 
-	return ptrace(PTRACE_SETREGSET, slots[s].tid, NT_X86_XSTATE, &iov) < 0 ? -errno : 0;
+	return ptrace(PTRACE_SETREGSET, tracer.slots[s].tid, NT_X86_XSTATE, &iov) < 0 ? -errno : 0;
 }
 
 long pt_vm_read(int pid, unsigned long addr, char *buf, unsigned long at, unsigned long len)
@@ -605,111 +300,6 @@ long pt_vm_write(int pid, unsigned long addr, const char *buf, unsigned long at,
 
 int pt_set_listener(int fd)
 {
-	listener = fd;
+	tracer.listener = fd;
 	return pt_watch(EPOLL_CTL_ADD, fd, EPOLLIN, UINT32_MAX - 1);
-}
-
-/* ---- the wait ---------------------------------------------------------------------------------------------------- */
-
-/* Turns a wait status into a trap. Returns the slot, or -1 when it is no news. */
-static int take_status(pid_t tid, int status)
-{
-	uint32_t index = slot_of_tid[tid];
-	struct slot *slot;
-	int event = status >> 16, sig;
-	siginfo_t info;
-
-	if (index == 0) {
-		if (WIFSTOPPED(status))
-			ptrace(PTRACE_CONT, tid, 0, 0);
-		return -1;
-	}
-	slot = &slots[index - 1];
-	if (!WIFSTOPPED(status)) {
-		slot->trap = TRAP_GONE;
-		if (slot->zombie) {
-			forget(slot);
-			return -1;
-		}
-		return index - 1;
-	}
-	if (slot->zombie) {
-		ptrace(PTRACE_CONT, tid, 0, 0);
-		return -1;
-	}
-	sig = WSTOPSIG(status);
-	if (ptrace(PTRACE_GETREGS, tid, 0, &slot->regs) < 0)
-		return -1; /* killed in between: its end is next */
-	slot->trap = TRAP_INTERRUPT;
-	if (event == PTRACE_EVENT_SECCOMP) {
-		slot->trap = TRAP_SYSCALL;
-		slot->at_entry = 1;
-	} else if (event == 0 && (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP) &&
-		   ptrace(PTRACE_GETSIGINFO, tid, 0, &info) == 0 && info.si_code > 0) {
-		slot->trap = TRAP_FAULT;
-		slot->signo = sig;
-		slot->code = info.si_code;
-		slot->fault_addr = (uint64_t)info.si_addr;
-	}
-	return index - 1;
-}
-
-/*
- * Waits for a stop or a host event. timeout in ns, < 0 for ever. Returns a slot or -1; *nevents says how many entries
- * of evs are filled.
- */
-int pt_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
-{
-	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
-	static unsigned turns;
-	int n, kept = 0, status;
-
-	*nevents = 0;
-	n = report_ended();
-	if (n >= 0)
-		return n;
-	for (;;) {
-		if (rescan) {
-			pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
-
-			if (tid > 0) {
-				int s = take_status(tid, status);
-
-				if (s < 0)
-					continue;
-				/* Busy guests must not starve host descriptors. */
-				if ((++turns & 31) != 0)
-					return s;
-				n = epoll_wait(epfd, evs, max, 0);
-				for (int i = 0; i < n; i++) {
-					if (evs[i].data.u32 == UINT32_MAX)
-						drain_sigfd();
-					else if (evs[i].data.u32 == UINT32_MAX - 1)
-						take_notification(0, NULL);
-					else
-						evs[kept++] = evs[i];
-				}
-				*nevents = kept;
-				return s;
-			}
-			rescan = 0;
-		}
-		n = epoll_pwait2(epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
-		if (n <= 0)
-			return -1;
-		for (int i = 0; i < n; i++) {
-			if (evs[i].data.u32 == UINT32_MAX)
-				drain_sigfd();
-			else if (evs[i].data.u32 == UINT32_MAX - 1)
-				take_notification(0, NULL);
-			else
-				evs[kept++] = evs[i];
-		}
-		if (kept > 0) {
-			*nevents = kept;
-			return -1;
-		}
-		if (!rescan)
-			return -1;
-	}
 }

@@ -154,6 +154,14 @@ int st_map_slot(int i, int arena_fd, int local)
 	return 0;
 }
 
+int known_tid(int tid)
+{
+	for (int i = 0; i < high; i++)
+		if (threads[i].pid != 0 && threads[i].tid == tid)
+			return 1;
+	return 0;
+}
+
 /* Frees row i. */
 void st_unmap_slot(int i)
 {

@@ -1,8 +1,8 @@
 /*
  * What the parts of the systrap driver share: the table of guest threads, and how one is commanded.
  *
- * systrap.c: set-up and commands. systrap-wait.c: the wait. systrap-orders.c: operations, clones and file mappings in a
- * stopped thread.
+ * systrap.c: set-up and commands. systrap-wait.c: the wait. systrap-orders.c: operations and file mappings in a
+ * stopped thread. systrap-clones.c: processes and threads that begin.
  * systrap-maps.c: file mappings that go with an answer. systrap-frame.c: the FPU state in the signal frame. systrap-spin.c: how long to spin. systrap-cpus.c: who runs where.
  * systrap-arenas.c: arenas for the next forks; systrap-usage.c: what ended processes had used; systrap-exits.c: how they end. One thread only: the sentry's.
  */
@@ -168,9 +168,26 @@ int late_map_add(int i, const struct stub_op *op, int fd);
 int late_map_fd(int tid, const struct seccomp_data *d);
 void late_map_forget(int i);
 
-struct order;
+/* What is due while a thread does what it was told. */
+struct order {
+	int row;		/* the thread that was ordered */
+	const double *rows;	/* COMMAND_OPS */
+	int count, next;
+	uint64_t clone_flags, clone_stack; /* a clone is due */
+	int clone_due;
+	int arena_fd;		/* the fork child's slot, due after the clone */
+	uint64_t slot_addr, slot_offset;
+	int child_pid;		/* out */
+};
+
 /* Answers one notification of the filter: only what `order` (NULL: nothing) expects is let through. */
 void take_notification(struct order *order);
+/* Whether a thread of the host's is some row's. */
+int known_tid(int tid);
+/* Runs `count` operations (rows of sentry/platform/memory-ops.ts) in a stopped thread. 0 or -errno. */
+long st_batch(int i, const double *rows, int count);
+/* What row i was to do as it goes on, it does now. */
+void run_late_ops(int i);
 /* Waits until row i is stopped again. `order` NULL: no notification is due. 0, or -ESRCH when it ended. */
 int await(int i, struct order *order);
 /* Lets a stopped thread go on. 0 or -ESRCH. */

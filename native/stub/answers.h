@@ -15,6 +15,20 @@
 			(at) = (value);                                                                                \
 	} while (0)
 
+static inline long call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long ret;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
 /* stub.S: 0, or -1 when memory is not there. */
 extern long copy_bytes(void *to, const void *from, uint64_t count);
 /* Bytes with the NUL; 0 when it does not fit; -1 when memory is not there. */
@@ -47,5 +61,9 @@ long copy_out(struct stub_slot *slot);
 
 /* rt_sigaction, in a process with one thread. */
 int action_answer(struct stub_slot *slot, uint64_t nr);
+
+/* CPU time of the host's thread in ns; clock_gettime of the guest's. */
+uint64_t used_cpu(void);
+int clock_answer(struct stub_slot *slot, uint64_t nr);
 
 #endif

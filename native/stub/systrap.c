@@ -14,9 +14,6 @@
 #define SYS_SIGALTSTACK 131
 #define SYS_FUTEX 202
 #define SYS_EXIT 60
-#define SYS_CLOCK_GETTIME 228
-#define CLOCK_THREAD_CPUTIME_ID 3
-#define NS_PER_S 1000000000UL
 #define FUTEX_WAIT 0
 #define SYSCALL_INSN 0x050f
 #define ERESTARTSYS 512
@@ -32,20 +29,6 @@ extern long store_two(void *to, uint64_t bytes);
 /* Places in stub.S, not data. */
 extern const char site_leave[], site_leave_end[], site_framed[], copy_start[], copy_end[], copy_failed[];
 static void slot_loop(struct stub_slot *slot, uint32_t trap) __attribute__((noreturn));
-
-static inline long call6(long nr, long a, long b, long c, long d, long e, long f)
-{
-	long ret;
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
-}
 
 static inline uint64_t cycles(void)
 {
@@ -162,29 +145,6 @@ static long run_ops(struct stub_slot *slot)
 static int run_last_ops(struct stub_slot *slot)
 {
 	return slot->op_count == 0 || run_ops(slot) == 0 ? 0 : -1;
-}
-
-/* CPU time of the host's thread in ns. */
-static uint64_t used_cpu(void)
-{
-	long time[2];
-
-	call6(SYS_CLOCK_GETTIME, CLOCK_THREAD_CPUTIME_ID, (long)time, 0, 0, 0, 0);
-	return time[0] * NS_PER_S + time[1];
-}
-
-/* The thread's own CPU clock: the host's, less what was used before. */
-static int clock_answer(struct stub_slot *slot, uint64_t nr)
-{
-	uint64_t now, time[2];
-
-	if (nr != SYS_CLOCK_GETTIME || (uint32_t)slot->regs[RDI] != CLOCK_THREAD_CPUTIME_ID)
-		return 0;
-	now = used_cpu() - slot->used;
-	time[0] = now / NS_PER_S;
-	time[1] = now % NS_PER_S;
-	slot->result = copy_bytes((void *)slot->regs[RSI], time, sizeof(time)) < 0 ? -EFAULT : 0;
-	return 1;
 }
 
 /* Whether the answer to the call, whose name is in the window, is known; it is in `result` then. */

@@ -37,7 +37,8 @@ const compile = promisify(execFile)
 
 export async function build({ source, path, flags }: GuestProgram): Promise<void> {
   mkdirSync(BUILT, { recursive: true })
-  const newest = Math.max(statSync(source).mtimeMs, statSync(join(SOURCES, 'guest.h')).mtimeMs)
+  const headers = readdirSync(SOURCES).filter((f) => f.endsWith('.h'))
+  const newest = Math.max(statSync(source).mtimeMs, ...headers.map((f) => statSync(join(SOURCES, f)).mtimeMs))
   if ((statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) > newest) return
   // Tests run in the order they are written in; bad pointers and endless recursion are what some programs are about.
   const warnings = [

@@ -53,6 +53,9 @@ const SLOT_FIELDS =
 const ACTIONS_FIELDS = ['told', 'changed', 'action']
 const OPENED_FIELDS = ['fd', 'changes', 'put_off', 'len', 'stat']
 const NAME_FIELDS = ['names', 'turn', 'root', 'len', 'result', 'name']
+/** Those that assembly reads and writes. */
+const REGISTERS = ['R10', 'R9', 'R8', 'RDX', 'RSI', 'RDI', 'RIP', 'RSP']
+const STUB = readFileSync(join(process.cwd(), 'native/stub/stub.S'), 'utf8')
 const CHECKS = ['ANY', 'OPEN', 'AT', 'MODE', 'ACCESS', 'STATX', 'SIZE']
 
 const values = new Map<string, number>()
@@ -64,6 +67,7 @@ beforeAll(() => {
   const source = `#include "host/systrap.h"
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/user.h>
 int main(void) {
   ${NAMES.map((n) => print(n, n)).join('\n  ')}
   ${FIELDS.map((f) => print(`thread.${f}`, `offsetof(struct thread, ${f})`)).join('\n  ')}
@@ -88,6 +92,8 @@ int main(void) {
   ${print('slot', 'sizeof(struct stub_slot)')}
   ${print('thread', 'sizeof(struct thread)')}
   ${print('THREADS', 'THREADS')}
+  ${['SITE_FLAGS_OFFSET', 'TRAP_INTERRUPT'].map((n) => print(n, n)).join('\n  ')}
+  ${REGISTERS.map((r) => print(`regs.${r}`, `offsetof(struct stub_slot, regs) + offsetof(struct user_regs_struct, ${r.toLowerCase()})`)).join('\n  ')}
 }`
   const file = join(dir, 'protocol.c')
   writeFileSync(file, source)
@@ -113,6 +119,22 @@ test('addresses and sizes are the same in C and TypeScript', () => {
   }
   for (const name of NAMES) expect([name, mirrored[name]]).toEqual([name, values.get(name)])
   expect(stub.STUB_BASE).toBe(values.get('ARENA_BASE'))
+})
+
+test('the stub in assembly has the offsets of the slot', () => {
+  const known = new Map<string, number>()
+  const term = (text: string) => known.get(text) ?? Number(text)
+  for (const [, name, text] of STUB.matchAll(/^\t\.set\t(\w+), (.+)$/gm)) {
+    const [first, sign, second] = text!.split(' ')
+    known.set(name!, term(first!) + (sign === undefined ? 0 : Number(`${sign}1`) * term(second!)))
+  }
+  for (const field of ['trap', 'result', 'stack', 'interrupted', 'regs'])
+    expect([field, known.get(field.toUpperCase())]).toEqual([field, values.get(`slot.${field}`)])
+  for (const name of REGISTERS) expect([name, known.get(name)]).toEqual([name, values.get(`regs.${name}`)])
+  expect(known.get('SITE_STACK_TOP')).toBe(values.get('SIGNAL_STACK_OFFSET'))
+  expect(known.get('SITE_FLAGS')).toBe(values.get('SITE_FLAGS_OFFSET'))
+  expect(known.get('SITE_RBX')).toBe(values.get('SITE_FLAGS_OFFSET')! - 8)
+  expect(known.get('TRAP_INTERRUPT')).toBe(values.get('TRAP_INTERRUPT'))
 })
 
 test('the thread table has the layout that TypeScript reads', () => {
