@@ -5,6 +5,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { OWN_TASKS } from '../../runsc-cli/cgroup/limits.ts'
 import { makeFakeDist } from '../support/fake-dist.ts'
 
 const isRoot = process.getuid?.() === 0
@@ -190,13 +191,13 @@ describe.skipIf(!isRoot)('container life cycle', () => {
       '-c',
       `cat $(find /sys/fs/cgroup -path "*tssandbox-unit-${process.pid}/limits/pids.max")`,
     ])
-    expect(r.stdout.toString().trim()).toBe('74')
+    expect(r.stdout.toString().trim()).toBe(String(10 + OWN_TASKS))
     expect(cli('update', '--pids-limit', '20', `${P}l1`)).toMatchObject({ code: 0, err: '' })
     const after = spawnSync('sh', [
       '-c',
       `cat $(find /sys/fs/cgroup -path "*tssandbox-unit-${process.pid}/limits/pids.max")`,
     ])
-    expect(after.stdout.toString().trim()).toBe('84')
+    expect(after.stdout.toString().trim()).toBe(String(20 + OWN_TASKS))
     expect(JSON.parse(cli('events', '--stats', `${P}l1`).out)).toMatchObject({ type: 'stats', id: `${P}l1` })
     expect(cli('delete', '-f', `${P}l1`).code).toBe(0)
     spawnSync('sh', ['-c', `find /sys/fs/cgroup -depth -type d -name tssandbox-unit-${process.pid} -exec rmdir {} +`])
