@@ -45,13 +45,23 @@ ensure_cc() {
   return 1
 }
 
-ensure_built() {
+is_built() {
   [ -e dist/.built ] &&
     [ -z "$(find runsc-cli sentry syscalls gofer native microvm scripts/build.mjs package-lock.json -newer dist/.built \
-      -type f ! -name '*.md' 2>/dev/null | head -n 1)" ] && return 0
-  say 'building'
-  mkdir -p dist && touch dist/.building # taken before the build: a source edited meanwhile is newer
-  node scripts/build.mjs </dev/null >&2 && mv dist/.building dist/.built
+      -type f ! -name '*.md' 2>/dev/null | head -n 1)" ]
+}
+
+# One at a time: two commands that begin together must not write each other's files.
+ensure_built() {
+  is_built && return 0
+  mkdir -p dist || return 1
+  (
+    flock 9 2>/dev/null
+    is_built && exit 0
+    say 'building'
+    touch dist/.building # taken before the build: a source edited meanwhile is newer
+    node scripts/build.mjs </dev/null >&2 9>&- && mv dist/.building dist/.built
+  ) 9>dist/.lock
 }
 
 # For --platform=microvm: QEMU, what unpacks the kernel, and then kernel and initramfs (nothing to do the second time).
