@@ -7,6 +7,37 @@ static long futex(void *word, int op, unsigned val, const void *timeout, void *w
 }
 static int word, word2;
 
+/* Whether /proc says that a task sleeps. */
+static int sleeps(const char *task) {
+  char path[64], state = 0;
+  snprintf(path, sizeof(path), "/proc/%s/stat", task);
+  FILE *f = fopen(path, "r");
+  if (!f) return 0;
+  CHECK_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+  fclose(f);
+  return state == 'S';
+}
+/* Until `count` threads beside this one sleep, or for ten seconds: they do nothing but wait for a futex. */
+static void until_threads_sleep(int count) {
+  for (int i = 0, found = 0; i < 10000 && found < count; i++) {
+    sleep_ms(1);
+    DIR *tasks = opendir("/proc/self/task");
+    found = 0;
+    for (struct dirent *e; (e = readdir(tasks));) {
+      char name[300];
+      if (e->d_name[0] == '.' || atoi(e->d_name) == getpid()) continue;
+      snprintf(name, sizeof(name), "self/task/%s", e->d_name);
+      found += sleeps(name);
+    }
+    closedir(tasks);
+  }
+}
+static void until_process_sleeps(pid_t pid) {
+  char name[16];
+  snprintf(name, sizeof(name), "%d", pid);
+  for (int i = 0; i < 10000 && !sleeps(name); i++) sleep_ms(1);
+}
+
 TEST(wait_errors) {
   struct timespec short_time = {0, 20000000}, bad = {0, 1000000000}, negative = {-1, 0};
   word = 5;
@@ -33,7 +64,7 @@ TEST(wake_counts) {
   word = 1;
   pthread_t t[3];
   for (int i = 0; i < 3; i++) pthread_create(&t[i], NULL, wait_word, NULL);
-  sleep_ms(50);
+  until_threads_sleep(3);
   CHECK_EQ(futex(&word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), 1);
   CHECK_EQ(futex(&word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0), 2);
   for (int i = 0; i < 3; i++) {
@@ -47,7 +78,7 @@ TEST(requeue) {
   word = 1;
   pthread_t t[4];
   for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, wait_word, NULL);
-  sleep_ms(50);
+  until_threads_sleep(4);
   CHECK_ERR(futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)10L, &word2, 2), EAGAIN);
   CHECK_EQ(futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)2L, &word2, 1), 3); /* one woken, two moved */
   CHECK_EQ(futex(&word2, FUTEX_WAKE_PRIVATE, 10, NULL, NULL, 0), 2);
@@ -61,7 +92,7 @@ TEST(bitset) {
   pthread_t a, b;
   pthread_create(&a, NULL, wait_bits, (void *)1L);
   pthread_create(&b, NULL, wait_bits, (void *)2L);
-  sleep_ms(50);
+  until_threads_sleep(2);
   CHECK_EQ(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 4), 0);
   CHECK_EQ(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 2), 1);
   CHECK_EQ(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 1), 1);
@@ -74,7 +105,7 @@ TEST(wake_op) {
   word2 = 0;
   pthread_t t;
   pthread_create(&t, NULL, wait_word, NULL);
-  sleep_ms(50);
+  until_threads_sleep(1);
   CHECK_EQ(futex(&word2, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1L, &word, FUTEX_OP(FUTEX_OP_SET, 9, FUTEX_OP_CMP_EQ, 1)), 1);
   CHECK_EQ(word, 9);
   pthread_join(t, NULL);
@@ -100,8 +131,9 @@ TEST(interrupted) {
   struct sigaction sa = {.sa_handler = note};
   sigaction(SIGALRM, &sa, NULL);
   word = 1;
-  ualarm(30000, 0);
+  ualarm(30000, 30000); /* again, should the first come before the wait */
   CHECK_ERR(futex(&word, FUTEX_WAIT, 1, NULL, NULL, 0), EINTR);
+  ualarm(0, 0);
   sa.sa_flags = SA_RESTART; /* without a time-out it restarts; the word has changed by then */
   sigaction(SIGALRM, &sa, NULL);
   pid_t me = getpid();
@@ -125,7 +157,7 @@ TEST(shared_between_processes) {
     while (__atomic_load_n(shared, __ATOMIC_SEQ_CST) == 0) futex(shared, FUTEX_WAIT, 0, NULL, NULL, 0);
     _exit(*shared);
   }
-  sleep_ms(40);
+  until_process_sleeps(pid);
   *shared = 6;
   CHECK_EQ(futex(shared, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
   CHECK_EQ(reap(pid), 6);
@@ -142,7 +174,7 @@ TEST(shared_file_mapping) {
     while (__atomic_load_n(own + 1024, __ATOMIC_SEQ_CST) == 0) futex(own + 1024, FUTEX_WAIT, 0, NULL, NULL, 0);
     _exit(own[1024]);
   }
-  sleep_ms(40);
+  until_process_sleeps(pid);
   *mine = 3;
   CHECK_EQ(futex(mine, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
   CHECK_EQ(reap(pid), 3);

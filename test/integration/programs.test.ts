@@ -106,7 +106,8 @@ EOT
   {
     name: 'ps aux',
     needs: ['ps'],
-    script: `sleep 77 & ps aux | head -1 | tr -s ' '; ps aux | grep -c '[s]leep 77'; ps -o comm= -p $!; ps -o stat= -p $! | cut -c1; ps -o ppid= -p $! | tr -d ' ' | grep -qx $$ && echo parent; kill $!
+    // The number is this shell's: other runs of this script show the same text.
+    script: `sleep 77.$$ & ps aux | head -1 | tr -s ' '; ps aux | grep -c "[s]leep 77.$$"; ps -o comm= -p $!; ps -o stat= -p $! | cut -c1; ps -o ppid= -p $! | tr -d ' ' | grep -qx $$ && echo parent; kill $!
     ps -eo pid,args >/dev/null && echo listed; free >/dev/null && echo free; uptime >/dev/null && echo uptime; top -b -n1 >/dev/null && echo top; pgrep -x bash >/dev/null && echo pgrep`,
   },
   {
