@@ -33,7 +33,13 @@ const C_PARTS = [
   {
     out: 'libhost.so',
     dir: 'native/host',
-    also: ['native/launch/prepare.c', 'native/launch/prepare.h', 'native/launch/view.c', 'native/stub/protocol.h'],
+    also: [
+      'native/launch/prepare.c',
+      'native/launch/prepare.h',
+      'native/launch/view.c',
+      'native/stub/protocol.h',
+      'native/stub/raw-call.h',
+    ],
     flags: ['-shared', '-fPIC', ...NODE_HEADERS],
   },
   { out: 'launch', dir: 'native/launch', flags: ['-static'] },

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "stub/raw-call.h"
+
 /*
  * A clock in ns, CLOCK_MONOTONIC or CLOCK_BOOTTIME, whose numbers a double holds. Through the vDSO, which a raw call goes
  * past: the sentry looks at the clock in most system calls of its guests.
@@ -19,14 +21,5 @@ long host_clock(int clock)
 
 long host_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
-	long ret;
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
+	return call6(nr, a, b, c, d, e, f);
 }

@@ -39,7 +39,7 @@ void tracer_gone(struct slot *slot)
 }
 
 /* The next of them that still is the thread of its slot, or -1. */
-int tracer_report_ended(void)
+static int report_ended(void)
 {
 	while (ended_count > 0) {
 		int s = ended[--ended_count].slot;
@@ -93,6 +93,22 @@ static int take_status(pid_t tid, int status)
 	return index - 1;
 }
 
+/* Sees to what is for the driver itself, and keeps the rest: how many. */
+static int sort_events(struct epoll_event *evs, int n)
+{
+	int kept = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (evs[i].data.u32 == UINT32_MAX)
+			tracer_drain_sigfd();
+		else if (evs[i].data.u32 == UINT32_MAX - 1)
+			tracer_take_notification(0, NULL);
+		else
+			evs[kept++] = evs[i];
+	}
+	return kept;
+}
+
 /*
  * Waits for a stop or a host event. timeout in ns, < 0 for ever. Returns a slot or -1; *nevents says how many entries
  * of evs are filled.
@@ -101,10 +117,10 @@ int pt_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 {
 	struct timespec ts = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
 	static unsigned turns;
-	int n, kept = 0, status;
+	int n, status;
 
 	*nevents = 0;
-	n = tracer_report_ended();
+	n = report_ended();
 	if (n >= 0)
 		return n;
 	for (;;) {
@@ -120,15 +136,7 @@ int pt_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 				if ((++turns & 31) != 0)
 					return s;
 				n = epoll_wait(tracer.epfd, evs, max, 0);
-				for (int i = 0; i < n; i++) {
-					if (evs[i].data.u32 == UINT32_MAX)
-						tracer_drain_sigfd();
-					else if (evs[i].data.u32 == UINT32_MAX - 1)
-						tracer_take_notification(0, NULL);
-					else
-						evs[kept++] = evs[i];
-				}
-				*nevents = kept;
+				*nevents = sort_events(evs, n);
 				return s;
 			}
 			tracer.rescan = 0;
@@ -136,19 +144,8 @@ int pt_wait(long timeout_ns, struct epoll_event *evs, int max, int *nevents)
 		n = epoll_pwait2(tracer.epfd, evs, max, timeout_ns < 0 ? NULL : &ts, NULL);
 		if (n <= 0)
 			return -1;
-		for (int i = 0; i < n; i++) {
-			if (evs[i].data.u32 == UINT32_MAX)
-				tracer_drain_sigfd();
-			else if (evs[i].data.u32 == UINT32_MAX - 1)
-				tracer_take_notification(0, NULL);
-			else
-				evs[kept++] = evs[i];
-		}
-		if (kept > 0) {
-			*nevents = kept;
-			return -1;
-		}
-		if (!tracer.rescan)
+		*nevents = sort_events(evs, n);
+		if (*nevents > 0 || !tracer.rescan)
 			return -1;
 	}
 }

@@ -15,7 +15,7 @@
 
 #define SLOTS 32768
 
-/* Mirrored by sentry/platform/ptrace/thread.ts. */
+/* Mirrored by sentry/platform/ptrace/ptrace-platform.ts. */
 struct slot {
 	struct user_regs_struct regs; /* 27 × 8 = 216 bytes */
 	uint32_t trap;		      /* 216 */

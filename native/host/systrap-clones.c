@@ -22,11 +22,11 @@
 
 #define SIGNAL_STACK_END (SIGNAL_STACK_OFFSET + SIGNAL_STACK_SIZE)
 
-/* Copies the parent's frame and stub state into the child's slot, moved by `delta` bytes. 0 or -EFAULT. */
-static int copy_frame(int parent, int child, int64_t delta)
+/* Copies the parent's frame and stub state into the child's slot, moved to where that lies in its process. 0 or -EFAULT. */
+static int copy_frame(int parent, int child)
 {
 	struct stub_slot *from = slot_of(parent), *to = slot_of(child);
-	uint64_t base = threads[parent].guest_slot;
+	uint64_t base = threads[parent].guest_slot, delta = threads[child].guest_slot - base;
 	uint64_t context, stack;
 	uint64_t *fpstate;
 
@@ -87,7 +87,7 @@ static int fork_row(int i, int c, int arena_fd)
 
 	if (threads[i].dead)
 		return -ESRCH;
-	if (threads[c].guest_slot != threads[i].guest_slot || copy_frame(i, c, 0) < 0)
+	if (threads[c].guest_slot != threads[i].guest_slot || copy_frame(i, c) < 0)
 		return -EFAULT;
 	slot_of(c)->state = STATE_GUEST;
 	slot->args[0] = CLONE_PROCESS_FLAGS;
@@ -135,7 +135,7 @@ static int thread_row(int i, int c, int arena_fd)
 	ret = st_batch(i, map, 1);
 	if (ret < 0)
 		return (int)ret;
-	if (copy_frame(i, c, (int64_t)(addr - threads[i].guest_slot)) < 0)
+	if (copy_frame(i, c) < 0)
 		return -EFAULT;
 	slot_of(c)->state = STATE_GUEST;
 	order.clone_stack = slot_of(c)->stack;
@@ -200,7 +200,7 @@ int st_rise(int i, int c)
 	begin_row(c, threads[c].guest_slot);
 	threads[c].pid = pid;
 	threads[c].tid = tid;
-	if (copy_frame(i, c, (int64_t)(threads[c].guest_slot - threads[i].guest_slot)) < 0)
+	if (copy_frame(i, c) < 0)
 		return -EFAULT;
 	begin_like(i, c);
 	wake_near(c);

@@ -217,10 +217,8 @@ void share_cpus(void)
 	while (apart_count > 0) {
 		int i = apart[apart_count - 1];
 
-		free_cpus(threads[i].tid);
-		set_batch(threads[i].tid, SCHED_OTHER);
 		threads[i].brief = 0;
-		forget_cpu(i);
+		anywhere(i);
 	}
 }
 
@@ -273,6 +271,14 @@ int fetch_row(int i)
 	return 1;
 }
 
+static int draw(struct thread *t, uint32_t cpu)
+{
+	if (hold_on(t->tid, cpu) < 0)
+		return -1;
+	t->drawn = 1;
+	return 0;
+}
+
 /*
  * On a busy machine nobody spins, and a call is two wake-ups: 4 µs in all on one CPU, 24 across two, and the host leaves the
  * two of us where we are. So who lives from calls is woken on our CPU, and may go from there.
@@ -282,16 +288,14 @@ static void draw_near(struct thread *t)
 	static uint64_t last;
 	uint64_t now = __rdtsc();
 
-	if (now - last < DRAW_US * cycles_per_us || hold_on(t->tid, current_cpu()) < 0)
+	if (now - last < DRAW_US * cycles_per_us || draw(t, current_cpu()) < 0)
 		return;
 	last = now;
-	t->drawn = 1;
 }
 
 void wake_near(int i)
 {
-	if (hold_on(threads[i].tid, stay_on_cpu()) == 0)
-		threads[i].drawn = 1;
+	draw(&threads[i], stay_on_cpu());
 }
 
 void let_go(struct thread *t)

@@ -5,6 +5,7 @@
 #define TSSANDBOX_STUB_ANSWERS_H
 
 #include "protocol.h"
+#include "raw-call.h"
 
 #define EFAULT 14
 
@@ -14,20 +15,6 @@
 		if ((at) != (value))                                                                                   \
 			(at) = (value);                                                                                \
 	} while (0)
-
-static inline long call6(long nr, long a, long b, long c, long d, long e, long f)
-{
-	long ret;
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
-}
 
 /* stub.S: 0, or -1 when memory is not there. */
 extern long copy_bytes(void *to, const void *from, uint64_t count);

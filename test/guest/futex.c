@@ -7,16 +7,6 @@ static long futex(void *word, int op, unsigned val, const void *timeout, void *w
 }
 static int word, word2;
 
-/* Whether /proc says that a task sleeps. */
-static int sleeps(const char *task) {
-  char path[64], state = 0;
-  snprintf(path, sizeof(path), "/proc/%s/stat", task);
-  FILE *f = fopen(path, "r");
-  if (!f) return 0;
-  CHECK_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
-  fclose(f);
-  return state == 'S';
-}
 /* Until `count` threads beside this one sleep, or for ten seconds: they do nothing but wait for a futex. */
 static void until_threads_sleep(int count) {
   for (int i = 0, found = 0; i < 10000 && found < count; i++) {
@@ -27,15 +17,10 @@ static void until_threads_sleep(int count) {
       char name[300];
       if (e->d_name[0] == '.' || atoi(e->d_name) == getpid()) continue;
       snprintf(name, sizeof(name), "self/task/%s", e->d_name);
-      found += sleeps(name);
+      found += task_sleeps(name);
     }
     closedir(tasks);
   }
-}
-static void until_process_sleeps(pid_t pid) {
-  char name[16];
-  snprintf(name, sizeof(name), "%d", pid);
-  for (int i = 0; i < 10000 && !sleeps(name); i++) sleep_ms(1);
 }
 
 TEST(wait_errors) {
@@ -157,7 +142,7 @@ TEST(shared_between_processes) {
     while (__atomic_load_n(shared, __ATOMIC_SEQ_CST) == 0) futex(shared, FUTEX_WAIT, 0, NULL, NULL, 0);
     _exit(*shared);
   }
-  until_process_sleeps(pid);
+  await_sleep(pid);
   *shared = 6;
   CHECK_EQ(futex(shared, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
   CHECK_EQ(reap(pid), 6);
@@ -174,7 +159,7 @@ TEST(shared_file_mapping) {
     while (__atomic_load_n(own + 1024, __ATOMIC_SEQ_CST) == 0) futex(own + 1024, FUTEX_WAIT, 0, NULL, NULL, 0);
     _exit(own[1024]);
   }
-  until_process_sleeps(pid);
+  await_sleep(pid);
   *mine = 3;
   CHECK_EQ(futex(mine, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
   CHECK_EQ(reap(pid), 3);

@@ -130,6 +130,25 @@ static void __attribute__((unused)) sleep_ms(int ms) {
   while (nanosleep(&ts, &ts) == -1 && errno == EINTR) continue;
 }
 
+/* Whether /proc/TASK/stat says that it sleeps; until process `pid` does, or for two seconds. */
+static int __attribute__((unused)) task_sleeps(const char *task) {
+  char path[300], state = 0;
+  snprintf(path, sizeof(path), "/proc/%s/stat", task);
+  FILE *f = fopen(path, "r");
+  if (!f) return 0;
+  CHECK_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+  fclose(f);
+  return state == 'S';
+}
+static void __attribute__((unused)) await_sleep(pid_t pid) {
+  char name[16];
+  snprintf(name, sizeof(name), "%d", pid);
+  for (int i = 0; i < 2000; i++) {
+    sleep_ms(1);
+    if (task_sleeps(name)) return;
+  }
+}
+
 static int64_t __attribute__((unused)) now_ms(void) {
   struct timespec ts;
   clock_gettime(CLOCK_MONOTONIC, &ts);

@@ -3,18 +3,6 @@
 
 #define CLD_TEXT(c) ((c) == CLD_TRAPPED ? "TRAPPED" : (c) == CLD_STOPPED ? "STOPPED" : (c) == CLD_EXITED ? "EXITED" : "other")
 
-/* Until `pid` sleeps in a call, or for two seconds. */
-static void await_sleep(pid_t pid) {
-  char path[32], state = 0;
-  snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-  for (int i = 0; i < 2000 && state != 'S'; i++) {
-    usleep(1000);
-    FILE *f = fopen(path, "r");
-    CHECK_EQ(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
-    fclose(f);
-  }
-}
-
 TEST(attach) {
   int fds[2];
   char c;

@@ -38,7 +38,7 @@ import { emptyAddressSpace, installFilter, NO_FDS, startZygote } from '../zygote
 
 const CLOCK_MONOTONIC = 1
 const TWO32 = 0x1_0000_0000
-/* struct slot of native/host/ptrace.c, in u32 words. */
+/* struct slot of native/host/ptrace.h, in u32 words. */
 const TRAP = 54
 const SIGNO = 55
 const CODE = 56
