@@ -10,8 +10,16 @@ export const PID_MAX = 4194304
 /** After the numbers wrapped, low ones stay with daemons (Linux: RESERVED_PIDS). */
 const RESERVED = 300
 
+/** Keeps things under the ids of tasks and groups (procfs: dentries), and lets go of them with those. */
+export interface IdCache {
+  forgetTask(t: Task): void
+  forgetGroup(g: ThreadGroup): void
+}
+
 export class IdSpace {
   private last = 0
+  /** Weakly: file systems that nobody uses any more go by themselves. */
+  private readonly caches = new Set<WeakRef<IdCache>>()
   private readonly taskById = new Map<number, Task>()
   private readonly groupById = new Map<number, ThreadGroup>()
   private readonly pgrpById = new Map<number, ProcessGroup>()
@@ -45,13 +53,17 @@ export class IdSpace {
     this.taskById.set(t.tid, t)
   }
   removeTask(t: Task): void {
-    if (this.taskById.get(t.tid) === t) this.taskById.delete(t.tid)
+    if (this.taskById.get(t.tid) !== t) return
+    this.taskById.delete(t.tid)
+    for (const ref of this.caches) this.cache(ref)?.forgetTask(t)
   }
   addGroup(g: ThreadGroup): void {
     this.groupById.set(g.pid, g)
   }
   removeGroup(g: ThreadGroup): void {
-    if (this.groupById.get(g.pid) === g) this.groupById.delete(g.pid)
+    if (this.groupById.get(g.pid) !== g) return
+    this.groupById.delete(g.pid)
+    for (const ref of this.caches) this.cache(ref)?.forgetGroup(g)
   }
   addPgrp(g: ProcessGroup): void {
     this.pgrpById.set(g.pgid, g)
@@ -64,6 +76,15 @@ export class IdSpace {
   }
   removeSession(s: Session): void {
     if (this.sessionById.get(s.sid) === s) this.sessionById.delete(s.sid)
+  }
+
+  addCache(cache: IdCache): void {
+    this.caches.add(new WeakRef(cache))
+  }
+  private cache(ref: WeakRef<IdCache>): IdCache | undefined {
+    const cache = ref.deref()
+    if (cache === undefined) this.caches.delete(ref)
+    return cache
   }
 
   tasks(): IterableIterator<Task> {

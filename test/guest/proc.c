@@ -147,6 +147,85 @@ TEST(tasks) {
   CHECK_EQ(atoi(field("/proc/self/status", "Threads")), 2);
 }
 
+static pid_t idle_tid;
+static void *brief(void *arg) {
+  idle_tid = gettid();
+  pthread_barrier_wait(arg);
+  pthread_barrier_wait(arg);
+  return NULL;
+}
+/* A thread that does not lead its process has a directory of its own in /proc, which shows the process and goes with it. */
+TEST(thread_by_its_id) {
+  char path[64], stat_path[64], below[64];
+  pthread_barrier_t barrier;
+  pthread_barrier_init(&barrier, NULL, 2);
+  pthread_t t;
+  pthread_create(&t, NULL, brief, &barrier);
+  pthread_barrier_wait(&barrier);
+  sprintf(path, "/proc/%d", idle_tid);
+  sprintf(stat_path, "/proc/%d/stat", idle_tid);
+  sprintf(below, "/proc/self/task/%d/comm", idle_tid);
+  CHECK_EQ(atoi(slurp(stat_path)), idle_tid);
+  sprintf(stat_path, "/proc/%d/status", idle_tid);
+  CHECK_EQ(atoi(field(stat_path, "Pid")), idle_tid);
+  CHECK_EQ(atoi(field(stat_path, "Tgid")), getpid());
+  CHECK_OK(access(below, F_OK));
+  int listed = 0, fd = open(path, O_RDONLY | O_DIRECTORY);
+  sprintf(stat_path, "/proc/self/task/%d", idle_tid);
+  int own = open(stat_path, O_RDONLY | O_DIRECTORY);
+  DIR *d = opendir("/proc");
+  for (struct dirent *e; (e = readdir(d));) listed += atoi(e->d_name) == idle_tid;
+  closedir(d);
+  CHECK_EQ(listed, 0);
+  pthread_barrier_wait(&barrier);
+  pthread_join(t, NULL);
+  /* Joined is a little before gone. */
+  for (int tries = 0; access(below, F_OK) == 0 && tries < 1000; tries++) usleep(1000);
+  CHECK_ERR(access(below, F_OK), ENOENT);
+  CHECK_ERR(access(path, F_OK), ENOENT);
+  CHECK_ERR(openat(fd, "stat", O_RDONLY), ESRCH);
+  CHECK_ERR(openat(fd, "nothing", O_RDONLY), ESRCH);
+  CHECK_ERR(openat(own, "stat", O_RDONLY), ENOENT);
+  CHECK_ERR(openat(own, "nothing", O_RDONLY), ENOENT);
+  char entries[1024];
+  CHECK_ERR(syscall(SYS_getdents64, fd, entries, sizeof entries), ENOENT);
+  CHECK_ERR(syscall(SYS_getdents64, own, entries, sizeof entries), ENOENT);
+  close(fd);
+  close(own);
+}
+
+/* What somebody still holds of a process that is no more says so; its number may come again. */
+TEST(process_that_is_gone) {
+  char path[64];
+  pid_t pid = fork();
+  if (pid == 0) {
+    pause();
+    _exit(0);
+  }
+  sprintf(path, "/proc/%d", pid);
+  int dir = open(path, O_RDONLY | O_DIRECTORY);
+  strcat(path, "/stat");
+  int file = open(path, O_RDONLY);
+  CHECK(dir >= 0 && file >= 0);
+  char buf[64];
+  CHECK(pread(file, buf, sizeof buf, 0) > 0);
+  kill(pid, SIGKILL);
+  siginfo_t info;
+  CHECK_OK(waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+  CHECK(pread(file, buf, sizeof buf, 0) > 0);
+  CHECK_OK(faccessat(dir, "status", F_OK, 0));
+  CHECK_EQ(waitpid(pid, NULL, 0), pid);
+  CHECK_ERR(pread(file, buf, sizeof buf, 0), ESRCH);
+  CHECK_ERR(access(path, F_OK), ENOENT);
+  CHECK_ERR(openat(dir, "stat", O_RDONLY), ESRCH);
+  CHECK_ERR(openat(dir, "nothing", O_RDONLY), ESRCH);
+  struct stat st;
+  CHECK_OK(fstat(dir, &st));
+  CHECK(S_ISDIR(st.st_mode));
+  close(dir);
+  close(file);
+}
+
 TEST(system_files) {
   CHECK(strncmp(slurp("/proc/version"), "Linux version ", 14) == 0);
   CHECK(strstr(slurp("/proc/cpuinfo"), "processor\t: 0") != NULL);

@@ -409,6 +409,32 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
     w.cli('delete', '--force', id)
   })
 
+  test.runIf(ownRuntime && !inVm)(
+    'the sentry keeps nothing of processes that /proc has shown',
+    { timeout: 60_000 },
+    async () => {
+      const id = newId()
+      w.cli('run', '-d', '-b', sh('sleep 1000'), id)
+      const { pid } = JSON.parse(w.cli('state', id).out) as { pid: number }
+      const residentKb = () => Number(/^VmRSS:\s*(\d+)/m.exec(readText(`/proc/${pid}/status`))?.[1])
+      const show = (processes: number) => {
+        const one = ': & [ -d /proc/$!/task/$! ] && read line < /proc/$!/stat; wait; i=$((i+1))'
+        expect(w.cli('exec', id, 'sh', '-c', `i=0; while [ $i -lt ${processes} ]; do ${one}; done`)).toMatchObject({
+          code: 0,
+        })
+      }
+      // Memory comes back when the container has been quiet for some seconds.
+      const quiet = () => new Promise((resolve) => setTimeout(resolve, 5000))
+      show(1500)
+      await quiet()
+      const before = residentKb()
+      show(4000)
+      await quiet()
+      expect(residentKb() - before).toBeLessThan(10_000)
+      w.cli('delete', '--force', id)
+    },
+  )
+
   test('ten at once', { timeout: 120_000 }, async () => {
     const children = Array.from({ length: 10 }, (_, i) =>
       finished(w.spawn('run', '-b', sh(`sleep 1; echo number ${i}; exit ${i}`), newId()), 100_000),

@@ -29,7 +29,7 @@ export class ProcTree extends TreeDirectory {
 export class ProcRoot extends ProcTree {
   private readonly self: PseudoSymlink
   private readonly threadSelf: PseudoSymlink
-  private readonly processes = new WeakMap<ThreadGroup, ProcessDirectory>()
+  private readonly processes = new WeakMap<ThreadGroup | Task, ProcessDirectory>()
   private readonly fixedLinks: number
 
   constructor(sb: ProcSuperBlock) {
@@ -48,12 +48,13 @@ export class ProcRoot extends ProcTree {
     return 0
   }
 
-  private directoryOf(group: ThreadGroup): ProcessDirectory {
-    let dir = this.processes.get(group)
+  /** By its own id, or by that of a thread which does not lead it. */
+  private directoryOf(group: ThreadGroup, thread: Task | null = null): ProcessDirectory {
+    let dir = this.processes.get(thread ?? group)
     if (dir === undefined) {
       const sb = this.sb as ProcSuperBlock
-      dir = new ProcessDirectory(sb, new Subject(sb.kernel, group, null))
-      this.processes.set(group, dir)
+      dir = new ProcessDirectory(sb, new Subject(sb.kernel, group, thread, true))
+      this.processes.set(thread ?? group, dir)
     }
     return dir
   }
@@ -64,9 +65,11 @@ export class ProcRoot extends ProcTree {
     if (/^[1-9]\d{0,9}$/.test(name)) {
       const { ids } = (this.sb as ProcSuperBlock).kernel
       const id = Number(name)
+      const group = ids.group(id)
+      if (group !== undefined) return this.directoryOf(group)
       // /proc/TID of a thread that leads nothing works too; it is only not listed.
-      const group = ids.group(id) ?? ids.task(id)?.group
-      return group === undefined ? -ENOENT : this.directoryOf(group)
+      const thread = ids.task(id)
+      return thread === undefined ? -ENOENT : this.directoryOf(thread.group, thread)
     }
     return super.lookup(name)
   }

@@ -1,5 +1,6 @@
 /**
- * Whom a directory of /proc shows: a process (/proc/PID) or one of its threads (/proc/PID/task/TID).
+ * Whom a directory of /proc shows: a process (/proc/PID), one of its threads (/proc/PID/task/TID), or the process by the
+ * id of such a thread (/proc/TID, which no listing shows).
  */
 import { EACCES } from '../../abi/errno.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
@@ -12,18 +13,17 @@ export class Subject {
   readonly kernel: Kernel
   readonly group: ThreadGroup
   private readonly thread: Task | null
+  /** Times and states are the whole process's, rather than one thread's. */
+  readonly whole: boolean
 
-  /** `thread` null: the process as a whole. */
-  constructor(kernel: Kernel, group: ThreadGroup, thread: Task | null) {
+  /** `thread` null: the leader, whoever that is. */
+  constructor(kernel: Kernel, group: ThreadGroup, thread: Task | null, whole: boolean) {
     this.kernel = kernel
     this.group = group
     this.thread = thread
+    this.whole = whole
   }
 
-  /** The whole process, rather than one thread. */
-  get whole(): boolean {
-    return this.thread === null
-  }
   /** The thread, or the leader. Its id may change once, when it survives execve in a leader's place. */
   get task(): Task {
     return this.thread ?? this.group.leader

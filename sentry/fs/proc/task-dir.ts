@@ -2,7 +2,7 @@
  * /proc/PID and /proc/PID/task/TID: the table of their entries, in Linux's order (fs/proc/base.c, tgid_base_stuff and
  * tid_base_stuff).
  */
-import { EINVAL, ENOENT, EPERM } from '../../abi/errno.ts'
+import { EINVAL, ENOENT, EPERM, ESRCH } from '../../abi/errno.ts'
 import type { Task } from '../../kernel/task.ts'
 import { type DirEmitter, type Inode, S_IFDIR, S_IFLNK, S_IFREG } from '../../vfs/inode.ts'
 import { FdDirectory, FdinfoDirectory } from './fd.ts'
@@ -135,6 +135,7 @@ class TableDirectory extends TaskDirectory {
   }
 
   lookup(name: string): Inode | number {
+    if (!this.subject.alive) return -ENOENT
     let inode = this.made.get(name)
     if (inode !== undefined) return inode
     const i = this.table.findIndex((e) => e.name === name)
@@ -158,6 +159,9 @@ export class ProcessDirectory extends TableDirectory {
   constructor(sb: ProcSuperBlock, subject: Subject) {
     super(sb, subject, PROCESS_ENTRIES)
   }
+  override permission(): number {
+    return this.subject.alive ? 0 : -ESRCH
+  }
 }
 
 /** /proc/PID/task. */
@@ -170,7 +174,7 @@ class ThreadsDirectory extends TaskDirectory {
   private directoryOf(task: Task): Inode {
     let inode = this.made.get(task)
     if (inode === undefined) {
-      const subject = new Subject(this.subject.kernel, this.subject.group, task)
+      const subject = new Subject(this.subject.kernel, this.subject.group, task, false)
       inode = new TableDirectory(this.sb as ProcSuperBlock, subject, THREAD_ENTRIES)
       this.made.set(task, inode)
     }

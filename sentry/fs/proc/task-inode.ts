@@ -4,8 +4,9 @@
  */
 import { EACCES, EIO, ENOENT, ESRCH } from '../../abi/errno.ts'
 import type { Task } from '../../kernel/task.ts'
+import { DirectoryDescription } from '../../vfs/directory-description.ts'
 import type { FileDescription } from '../../vfs/file-description.ts'
-import { type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../../vfs/inode.ts'
+import { type DirEmitter, type Inode, S_IFDIR, S_IFLNK, S_IFMT } from '../../vfs/inode.ts'
 import type { Path } from '../../vfs/path.ts'
 import { PseudoDirectory } from '../pseudo/directory.ts'
 import { PseudoFile } from '../pseudo/file.ts'
@@ -27,6 +28,12 @@ export function ownByTask(inode: Inode, subject: Subject): void {
   }
 }
 
+class OpenTaskDirectory extends DirectoryDescription {
+  override readdir(t: Task, out: DirEmitter): number {
+    return (this.dir as TaskDirectory).alive ? super.readdir(t, out) : -ENOENT
+  }
+}
+
 export abstract class TaskDirectory extends PseudoDirectory {
   protected override readonly fixedMode = true
   readonly subject: Subject
@@ -42,6 +49,9 @@ export abstract class TaskDirectory extends PseudoDirectory {
   override revalidate(): number {
     ownByTask(this, this.subject)
     return 0
+  }
+  override open(_t: Task, path: Path, flags: number): FileDescription | number {
+    return new OpenTaskDirectory(path, flags)
   }
 }
 
