@@ -156,23 +156,23 @@ static void *brief(void *arg) {
 }
 /* A thread that does not lead its process has a directory of its own in /proc, which shows the process and goes with it. */
 TEST(thread_by_its_id) {
-  char path[64], stat_path[64], below[64];
+  char path[64], name[64], below[64];
   pthread_barrier_t barrier;
   pthread_barrier_init(&barrier, NULL, 2);
   pthread_t t;
   pthread_create(&t, NULL, brief, &barrier);
   pthread_barrier_wait(&barrier);
   sprintf(path, "/proc/%d", idle_tid);
-  sprintf(stat_path, "/proc/%d/stat", idle_tid);
+  sprintf(name, "/proc/%d/stat", idle_tid);
   sprintf(below, "/proc/self/task/%d/comm", idle_tid);
-  CHECK_EQ(atoi(slurp(stat_path)), idle_tid);
-  sprintf(stat_path, "/proc/%d/status", idle_tid);
-  CHECK_EQ(atoi(field(stat_path, "Pid")), idle_tid);
-  CHECK_EQ(atoi(field(stat_path, "Tgid")), getpid());
+  CHECK_EQ(atoi(slurp(name)), idle_tid);
+  sprintf(name, "/proc/%d/status", idle_tid);
+  CHECK_EQ(atoi(field(name, "Pid")), idle_tid);
+  CHECK_EQ(atoi(field(name, "Tgid")), getpid());
   CHECK_OK(access(below, F_OK));
   int listed = 0, fd = open(path, O_RDONLY | O_DIRECTORY);
-  sprintf(stat_path, "/proc/self/task/%d", idle_tid);
-  int own = open(stat_path, O_RDONLY | O_DIRECTORY);
+  sprintf(name, "/proc/self/task/%d", idle_tid);
+  int own = open(name, O_RDONLY | O_DIRECTORY);
   DIR *d = opendir("/proc");
   for (struct dirent *e; (e = readdir(d));) listed += atoi(e->d_name) == idle_tid;
   closedir(d);
@@ -180,7 +180,7 @@ TEST(thread_by_its_id) {
   pthread_barrier_wait(&barrier);
   pthread_join(t, NULL);
   /* Joined is a little before gone. */
-  for (int tries = 0; access(below, F_OK) == 0 && tries < 1000; tries++) usleep(1000);
+  for (int tries = 0; access(below, F_OK) == 0 && tries < 1000; tries++) sleep_ms(1);
   CHECK_ERR(access(below, F_OK), ENOENT);
   CHECK_ERR(access(path, F_OK), ENOENT);
   CHECK_ERR(openat(fd, "stat", O_RDONLY), ESRCH);

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { ConsoleReceiver } from '../support/console-receiver.ts'
 import { build, guestPrograms, runNative } from '../support/guest.ts'
 import { busyboxRoot } from '../support/roots.ts'
-import { BIN, type Config, finished, until, Workspace } from '../support/tssandbox.ts'
+import { BIN, type Config, finished, sleep, until, Workspace } from '../support/tssandbox.ts'
 
 const root = busyboxRoot()
 const rootfs = 'path' in root ? root.path : ''
@@ -402,9 +402,9 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
     w.cli('run', '-d', '-b', sh('sleep 1000'), id)
     const { pid } = JSON.parse(w.cli('state', id).out) as { pid: number }
     const cpuMs = () => Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await sleep(1000)
     const before = cpuMs()
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    await sleep(2000)
     expect(cpuMs() - before).toBeLessThan(5)
     w.cli('delete', '--force', id)
   })
@@ -424,7 +424,7 @@ describe.skipIf(why)(`life cycle of bundles from a busybox root ${why}`, () => {
         })
       }
       // Memory comes back when the container has been quiet for some seconds.
-      const quiet = () => new Promise((resolve) => setTimeout(resolve, 5000))
+      const quiet = () => sleep(5000)
       show(1500)
       await quiet()
       const before = residentKb()

@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { PLATFORMS, run, TSSANDBOX } from '../support/run.ts'
-import { Workspace } from '../support/tssandbox.ts'
+import { sleep, Workspace } from '../support/tssandbox.ts'
 
 const SOURCES = join(process.cwd(), 'test/guest/hostile')
 const base = mkdtempSync(join(tmpdir(), 'tssandbox-hostile-'))
@@ -126,8 +126,7 @@ describe.each(PLATFORMS)('hostile guests on %s', (platform) => {
     try {
       const ended = new Promise((resolve) => child.once('exit', resolve))
       const limit = Date.now() + 90_000
-      while (!output.includes('attacked') && child.exitCode === null && Date.now() < limit)
-        await new Promise((resolve) => setTimeout(resolve, 50))
+      while (!output.includes('attacked') && child.exitCode === null && Date.now() < limit) await sleep(50)
       expect(output).toContain('attacked\n')
       const stubs = held(child.pid!).filter(({ name }) => !/MainThread|gofer|sentr|node/.test(name))
       expect(stubs.length).toBeGreaterThan(10)
