@@ -36,7 +36,7 @@ const GRACE_SECONDS = 120
 const SETTLE_SECONDS = 20
 /** Arenas of ended processes that the sentry keeps for the next forks (SPARES in native/host/systrap-arenas.c). */
 const KEPT_ARENAS = 8
-/** The heap of the sentry is not the same twice; in an hour less than 1 MiB was seen, a leak of dentries was 22. */
+/** The heap of the sentry is not the same twice; within an hour −1 and 6 MiB were seen, a leak was 22. */
 const MEMORY_SLACK_MIB = 16
 
 const { values } = parseArgs({
