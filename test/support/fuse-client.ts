@@ -4,7 +4,8 @@
  */
 import * as wire from '../../gofer/fuse/wire.ts'
 import { FramedClient, u32, u64 } from './framed-client.ts'
-import { startVmGofer, type VmGofer } from './vm-gofer.ts'
+import type { GoferChild } from './gofer-child.ts'
+import { startVmGofer } from './vm-gofer.ts'
 
 export { u32, u64 }
 export const cstr = (s: string | Uint8Array): Buffer => Buffer.concat([Buffer.from(s as string), Buffer.alloc(1)])
@@ -309,7 +310,7 @@ export class FuseClient extends FramedClient {
   }
 }
 
-export interface FuseGofer extends VmGofer {
+export interface FuseGofer extends GoferChild {
   readonly clients: FuseClient[]
 }
 

@@ -4,7 +4,8 @@
  */
 import * as wire from '../../gofer/ninep/wire.ts'
 import { FramedClient, u32, u64 } from './framed-client.ts'
-import { startVmGofer, type VmGofer } from './vm-gofer.ts'
+import type { GoferChild } from './gofer-child.ts'
+import { startVmGofer } from './vm-gofer.ts'
 
 export { u32, u64 }
 export const u8 = (n: number): Buffer => Buffer.from([n])
@@ -232,7 +233,7 @@ export class NinepClient extends FramedClient {
   }
 }
 
-export interface NinepGofer extends VmGofer {
+export interface NinepGofer extends GoferChild {
   readonly clients: NinepClient[]
 }
 

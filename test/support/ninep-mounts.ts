@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect } from 'vitest'
+import { stopsCleanly } from './gofer-child.ts'
 import { type NinepClient, type NinepGofer, startNinep } from './ninep-client.ts'
 
 export const MSIZE = 65536
@@ -46,9 +47,7 @@ export function describeMounts(begin: (mounts: NinepMounts) => void, tests: () =
         )
       })
       afterAll(async () => {
-        await gofer.stop()
-        expect(gofer.stderr()).toBe('')
-        expect(await gofer.exited).toBe(0)
+        await stopsCleanly(gofer)
         rmSync(dir, { recursive: true })
       })
       beforeEach(() => {

@@ -34,6 +34,7 @@ import {
   u32,
   u64,
 } from '../support/fuse-client.ts'
+import { stopsCleanly } from '../support/gofer-child.ts'
 import { Chooser, startSwapping } from '../support/hostile-files.ts'
 import { random } from '../support/random.ts'
 
@@ -194,9 +195,7 @@ describe.skipIf(!isRoot)('a guest that was taken over (as root)', () => {
     c = connect()
   })
   afterAll(async () => {
-    await gofer.stop()
-    expect(gofer.stderr()).toBe('')
-    expect(await gofer.exited).toBe(0)
+    await stopsCleanly(gofer)
     rmSync(dir, { recursive: true })
   })
 

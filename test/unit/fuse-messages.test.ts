@@ -53,6 +53,7 @@ import {
   u32,
   u64,
 } from '../support/fuse-client.ts'
+import { stopsCleanly } from '../support/gofer-child.ts'
 
 const isRoot = process.getuid?.() === 0
 const ROOT = wire.ROOT_NODE
@@ -88,9 +89,7 @@ for (const confined of [false, true]) {
       c.gid = ro.gid = gid
     })
     afterAll(async () => {
-      await gofer.stop()
-      expect(gofer.stderr()).toBe('')
-      expect(await gofer.exited).toBe(0)
+      await stopsCleanly(gofer)
       rmSync(dir, { recursive: true })
     })
     beforeEach(() => {

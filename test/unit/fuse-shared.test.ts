@@ -33,6 +33,7 @@ import {
   u32,
   u64,
 } from '../support/fuse-client.ts'
+import { stopsCleanly } from '../support/gofer-child.ts'
 
 const ROOT = wire.ROOT_NODE
 const [READ, WRITE, NONE] = [0, 1, 2]
@@ -78,9 +79,7 @@ describe('a shared mount', () => {
     for (const client of gofer.clients) Object.assign(client, { uid: process.getuid!(), gid: process.getgid!() })
   })
   afterAll(async () => {
-    await gofer.stop()
-    expect(gofer.stderr()).toBe('')
-    expect(await gofer.exited).toBe(0)
+    await stopsCleanly(gofer)
     rmSync(dir, { recursive: true })
   })
   beforeEach(() => {

@@ -24,6 +24,7 @@ import { close, pread, pwrite } from '../../native/host.ts'
 import { currentCpu, STATX_OFFSET } from '../../native/host-files.ts'
 import type { GoferClient } from '../../sentry/fs/gofer/client.ts'
 import type { SetAttr } from '../../sentry/vfs/inode.ts'
+import { stopsCleanly } from '../support/gofer-child.ts'
 import { type GoferProcess, startGofer } from '../support/gofer-process.ts'
 
 const ENOENT = 2
@@ -134,9 +135,7 @@ for (const confined of [false, true]) {
       c = gofer.client
     })
     afterAll(async () => {
-      await gofer.stop()
-      expect(gofer.stderr()).toBe('')
-      expect(await gofer.exited).toBe(0)
+      await stopsCleanly(gofer)
       rmSync(dir, { recursive: true })
     })
 
